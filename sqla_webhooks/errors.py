@@ -1,0 +1,117 @@
+"""
+Every error of this library, in one tree.
+
+    WebhooksError
+    ├── ConfigurationError        install() was asked for something that cannot be
+    ├── EndpointError             an endpoint that cannot be written
+    │   ├── InvalidURL
+    │   └── InvalidSubscription
+    ├── NotFound                  no endpoint, event or delivery has that id
+    ├── OutboxWriteError          raised out of flush(): the change cannot be recorded
+    ├── DatabaseBusy              the only connection is inside the application's transaction
+    ├── SignatureError            verify(): the request is not from who it says
+    └── DeliveryError             an attempt that got no answer
+        ├── Blocked               the egress policy forbids the address
+        ├── ConnectFailed
+        ├── TLSFailed
+        ├── TimedOut
+        └── InvalidAnswer
+
+`except WebhooksError` catches all of them. An answer with a status other than
+2xx is not an error here: it is an `Answer` (see `sqla_webhooks.events`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class WebhooksError(Exception):
+    """The base of every error that this library raises."""
+
+
+class ConfigurationError(WebhooksError, ValueError):
+    """`install()` or a setting was given something that cannot work."""
+
+
+class EndpointError(WebhooksError, ValueError):
+    """An endpoint that cannot be written as asked."""
+
+
+class InvalidURL(EndpointError):
+    """The URL of an endpoint breaks a rule; the message says which."""
+
+
+class InvalidSubscription(EndpointError):
+    """A subscription pattern is malformed, or can match nothing."""
+
+
+class NotFound(WebhooksError, LookupError):
+    """No endpoint, event or delivery has the id that was asked for."""
+
+
+class OutboxWriteError(WebhooksError):
+    """
+    The outbox row of a flush could not be written, so the flush has failed.
+
+    Raised out of `Session.flush()` and `commit()`; the session needs
+    `rollback()`, as after any failed flush. Letting the change through
+    without its event would be a silent loss.
+    """
+
+
+class DatabaseBusy(WebhooksError):
+    """
+    The database has one connection and the application's transaction holds it.
+
+    In-memory SQLite only. Commit or roll back, then call again.
+    """
+
+
+class SignatureError(WebhooksError, ValueError):
+    """
+    A request that `verify()` does not accept; the message says why.
+
+    Answer such a request with 400 or 401 and do nothing with its body.
+    """
+
+
+class DeliveryError(WebhooksError):
+    """
+    An attempt that got no answer.
+
+    Retry strategies see it as the outcome's exception, and its *reason* is
+    what the attempt's row records.
+    """
+
+    reason: ClassVar[str] = "failed"
+
+
+class Blocked(DeliveryError):
+    """The egress policy forbids the address; no request was made."""
+
+    reason = "blocked"
+
+
+class ConnectFailed(DeliveryError):
+    """The name did not resolve, or no connection could be opened."""
+
+    reason = "connect"
+
+
+class TLSFailed(DeliveryError):
+    """The TLS handshake or the certificate failed."""
+
+    reason = "tls"
+
+
+class TimedOut(DeliveryError):
+    """No complete answer came in time."""
+
+    reason = "timeout"
+
+
+class InvalidAnswer(DeliveryError):
+    """The connection broke, or what came back was not HTTP."""
+
+    reason = "invalid_answer"

@@ -1,0 +1,209 @@
+"""
+The values that travel along the path, and nothing that acts on them.
+
+A `Change` is what capture saw of one row. An `Event` is a change made public.
+A `Claim` is a delivery that this process holds by lease; its `Result` is what
+came of sending it. `StoredEvent`, `Delivery` and `Attempt` are what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqla_webhooks.errors import DeliveryError
+
+
+class Operation(StrEnum):
+    """What was done to a row."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+    @property
+    def verb(self) -> str:
+        """The operation as event types say it: `created`, `updated`, `deleted`."""
+        return f"{self.value}d"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    #: Waits for its turn, for its retry, or for its answer.
+    PENDING = "pending"
+    #: The endpoint answered 2xx.
+    DELIVERED = "delivered"
+    #: Given up: the last attempt failed, or the policy forbids the address.
+    DEAD = "dead"
+    #: The endpoint is disabled; goes on when it is enabled.
+    HELD = "held"
+    #: Will not be sent: the endpoint was deleted.
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What capture saw of one row in one flush. Values are JSON values."""
+
+    resource: str
+    operation: Operation
+    #: The primary key's values in key order; unambiguous, unlike `resource_id`.
+    identity: tuple[Any, ...]
+    #: Attribute name to value: the row after the change; a deleted row as it was.
+    data: dict[str, Any]
+    #: The attributes that changed, to their old value where that is known.
+    previous: dict[str, Any] = field(default_factory=dict)
+    #: Updates only: the attributes that changed, the ones of unknown old value too.
+    changed: tuple[str, ...] = ()
+    #: Updates of the primary key only: the identity before.
+    moved_from: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """The changes of one flush, as they were written beside it."""
+
+    id: int
+    #: The same for every flush of one transaction.
+    transaction: str
+    captured_at: datetime
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change made public."""
+
+    #: `evt_…`: the `webhook-id` header, the same for every attempt.
+    id: str
+    type: str
+    timestamp: datetime
+    resource: str
+    resource_id: str
+    operation: Operation
+    data: dict[str, Any]
+    #: Updates only: attribute name to `{"from": old, "to": new}`.
+    changes: dict[str, dict[str, Any]] | None = None
+    #: The primary key's values, for loading the row. Not part of the body.
+    identity: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where events go, as `webhooks.endpoints` shows it."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    enabled: bool
+    description: str
+    created_at: datetime
+    updated_at: datetime
+    #: Only in what `create()` returns, and never in a repr.
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that this process may send until its lease ends."""
+
+    delivery_id: int
+    #: Only a result that shows this token is recorded.
+    token: str
+    #: This attempt's number; the first is 1.
+    attempt: int
+    #: When attempt 1 started; None before it.
+    first_attempt_at: datetime | None
+    created_at: datetime
+    ordering_key: int | None
+    event_id: str
+    event_type: str
+    payload: bytes = field(repr=False)
+    endpoint_id: str
+    url: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What an endpoint answered, with whatever status.
+
+    Retry strategies see it as the outcome's result:
+    `retry_if_result(lambda answer: answer.status == 503)`.
+    """
+
+    status: int
+    #: The beginning of the body, decoded leniently.
+    body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx. A redirect is not: it is a failure."""
+        return 200 <= self.status < 300  # noqa: PLR2004: the 2xx class itself
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of sending one claim."""
+
+    claim: Claim
+    started_at: datetime
+    #: Seconds.
+    duration: float
+    outcome: Answer | DeliveryError
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request of a delivery and what came back."""
+
+    number: int
+    started_at: datetime
+    #: Seconds.
+    duration: float
+    #: None when no answer came.
+    status: int | None
+    #: The beginning of the answer's body.
+    response: str
+    #: None for 2xx; else a word: `status`, or the reason of a `DeliveryError`.
+    error: str | None
+    #: The error in a sentence.
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one endpoint, and where it stands."""
+
+    id: int
+    event_id: str
+    event_type: str
+    endpoint_id: str
+    state: DeliveryState
+    #: How many attempts are recorded.
+    attempts: int
+    #: When it is due; None when it waits behind an earlier change of its row,
+    #: when it is held, and when it is finished. While a request runs, the
+    #: instant at which another relay may take it over.
+    next_attempt_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it is kept, with the bytes that are sent."""
+
+    id: str
+    type: str
+    timestamp: datetime
+    resource: str
+    resource_id: str
+    operation: Operation
+    payload: bytes

@@ -1,0 +1,172 @@
+"""
+The settings of `install()`: one frozen, validated value.
+
+Nothing is read from the environment. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Literal, TypeAlias, TypedDict
+
+from sqla_webhooks._clock import Clock, SystemClock
+from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.retry import (
+    RetryPolicy,
+    RetryStrategy,
+    StopStrategy,
+    WaitStrategy,
+    retry_standard,
+    stop_standard,
+    wait_standard,
+)
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `install()`; `Settings` says what each does."""
+
+    batch_window: float
+    batch_size: int
+    poll_interval: float
+    concurrency: int
+    wait: WaitStrategy
+    stop: StopStrategy
+    retry: RetryStrategy
+    connect_timeout: float
+    timeout: float
+    lease: float
+    allow_http: bool
+    allow_hosts: Collection[str]
+    allow_networks: Collection[str | Network]
+    include: Collection[Any]
+    exclude: Collection[Any]
+    capture: Literal["subscribed", "all"]
+    coalesce: bool
+    deliver: bool
+    create_tables: bool
+    clock: Clock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything one installation can be told."""
+
+    #: Seconds that the relay lets changes gather after a commit has woken it.
+    batch_window: float = 0.1
+    #: How many outbox rows, and how many deliveries, one turn of the relay takes.
+    batch_size: int = 100
+    #: Seconds between looks at the database when nothing has woken the relay.
+    poll_interval: float = 1.0
+    #: Requests in flight in this process.
+    concurrency: int = 32
+    #: tenacity strategies over the persisted attempt count.
+    wait: WaitStrategy = field(default_factory=wait_standard)
+    stop: StopStrategy = field(default_factory=stop_standard)
+    retry: RetryStrategy = field(default_factory=retry_standard)
+    #: Seconds to open a connection.
+    connect_timeout: float = 5.0
+    #: Seconds that a request may take, its connection included.
+    timeout: float = 15.0
+    #: Seconds for which a delivery belongs to the relay that claimed it.
+    lease: float = 60.0
+    #: Whether an endpoint may be plain http.
+    allow_http: bool = False
+    #: Host names that may be reached whatever their addresses.
+    allow_hosts: frozenset[str] = frozenset()
+    #: Networks that may be reached though they are not public, such as "127.0.0.0/8".
+    allow_networks: tuple[Network, ...] = ()
+    #: Classes: capture only these. Attributes (`User.api_key`): send them though their names say secret.
+    include: tuple[Any, ...] = ()
+    #: Classes: do not capture these. Attributes: do not send them.
+    exclude: tuple[Any, ...] = ()
+    #: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always.
+    capture: Literal["subscribed", "all"] = "subscribed"
+    #: Whether the changes of one row in one transaction become one event.
+    coalesce: bool = True
+    #: Whether this process sends; False where a separate worker does.
+    deliver: bool = True
+    #: Whether `install()` creates the missing tables; False where Alembic does.
+    create_tables: bool = True
+    #: The source of time, for tests.
+    clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def of(cls, options: Options) -> Settings:
+        """
+        The settings that *options* ask for.
+
+        Raises:
+            ConfigurationError: An unknown name, or a value that cannot work.
+        """
+        known = [one.name for one in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; the settings are {', '.join(known)}"
+                message = f"install() has no setting {name!r}{hint}"
+                raise ConfigurationError(message)
+        values: dict[str, Any] = dict(options)
+        values["allow_networks"] = tuple(_network(one) for one in _several(options, "allow_networks"))
+        values["allow_hosts"] = frozenset(str(host).lower().rstrip(".") for host in _several(options, "allow_hosts"))
+        values["include"] = _several(options, "include")
+        values["exclude"] = _several(options, "exclude")
+        settings = cls(**values)
+        _check(settings)
+        return settings
+
+    @property
+    def retries(self) -> RetryPolicy:
+        """The three strategies as one."""
+        return RetryPolicy(self.wait, self.stop, self.retry)
+
+
+def _several(options: Options, name: str) -> tuple[Any, ...]:
+    given = options.get(name, ())
+    if isinstance(given, str) or not isinstance(given, Collection):
+        message = f"{name} is {given!r}: give a list, as in {name}=[{given!r}]"
+        raise ConfigurationError(message)
+    return tuple(given)
+
+
+def _network(given: object) -> Network:
+    try:
+        return ip_network(str(given))
+    except ValueError as error:
+        message = f"allow_networks has {given!r}, which is no network: {error}. Write it like '10.0.0.0/8'"
+        raise ConfigurationError(message) from error
+
+
+def _check(settings: Settings) -> None:
+    for name, lowest in (("batch_window", 0), ("batch_size", 1), ("poll_interval", 0.01), ("concurrency", 1)):
+        _check_number(settings, name, lowest)
+    for name in ("connect_timeout", "timeout", "lease"):
+        _check_number(settings, name, 0.001)
+    if settings.lease <= settings.timeout:
+        message = (
+            f"lease is {settings.lease} s and timeout {settings.timeout} s: a lease that ends before the request can "
+            "lets another relay send the same delivery; make lease longer, about four times the timeout"
+        )
+        raise ConfigurationError(message)
+    for name in ("wait", "stop", "retry"):
+        if not callable(getattr(settings, name)):
+            message = f"{name} is {getattr(settings, name)!r}: give a tenacity {name}_* strategy"
+            raise ConfigurationError(message)
+    if settings.capture not in ("subscribed", "all"):
+        message = f"capture is {settings.capture!r}: write 'subscribed' or 'all'"
+        raise ConfigurationError(message)
+
+
+def _check_number(settings: Settings, name: str, lowest: float) -> None:
+    value = getattr(settings, name)
+    whole = Settings.__dataclass_fields__[name].type == "int"
+    kind = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value < float("inf"):
+        what = "a whole number" if whole else "a number"
+        message = f"{name} is {value!r}: give {what} of at least {lowest}"
+        raise ConfigurationError(message)

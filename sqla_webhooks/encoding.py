@@ -1,0 +1,204 @@
+"""
+Column values as JSON: total, so that nothing a row holds can fail a flush.
+
+| Python value                 | JSON                                                            |
+| ---------------------------- | --------------------------------------------------------------- |
+| None, bool, int, str         | as they are; a lone surrogate becomes U+FFFD                    |
+| float                        | number; NaN and the infinities, which JSON lacks, become null   |
+| Decimal                      | string, digits kept: "99.50"                                    |
+| datetime                     | string, ISO 8601 in UTC with Z; a naive one is taken to be UTC  |
+| date, time                   | string, ISO 8601                                                |
+| timedelta                    | string, ISO 8601 duration: "P1DT2H", "-PT0.5S"                  |
+| UUID, IP address, path       | string                                                          |
+| bytes, bytearray, memoryview | string, base64                                                  |
+| Enum                         | its value, by this table                                        |
+| list, tuple, set             | array; a set is sorted by its members' JSON                     |
+| dict                         | object; keys that are not strings become strings                |
+| anything else                | {"$unencodable": "module.Type"}, logged and signalled           |
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import PurePath
+from typing import Any, TypeAlias
+from uuid import UUID
+
+try:
+    import orjson
+except ImportError:  # an optional speed-up: the standard library gives the same JSON
+    orjson = None  # type: ignore[assignment]  # absent, and each use asks first
+
+#: Told the type of each value that no rule knows.
+Report: TypeAlias = Callable[[type], None]
+
+#: The key that marks a value no rule knows.
+PLACEHOLDER = "$unencodable"
+
+_DEEPEST = 64
+
+
+def dumps(value: Any, *, report: Report | None = None) -> bytes:
+    """
+    *value* as compact JSON in UTF-8. Never raises.
+
+    The fast way encodes what the JSON library knows and asks `encode` for the
+    rest. Should it refuse (a lone surrogate, a NaN, a key that is no string, a
+    cycle), everything is made plain first and encoded again.
+
+    Args:
+        value: Any tree of values.
+        report: Called with the type of each value replaced by a placeholder.
+    """
+    unknown = _Unknown(report)
+    try:
+        if orjson is not None:
+            return orjson.dumps(value, default=unknown.encode, option=_ORJSON)
+        return _text(value, unknown).encode()
+    except (TypeError, ValueError, RecursionError, UnicodeError):
+        return _text(_plain(value, unknown, 0), unknown).encode()
+
+
+def loads(text: bytes | str) -> Any:
+    """
+    The value of JSON that `dumps` wrote.
+
+    The standard library's parser: orjson's would turn an integer of more than
+    64 bits into a float.
+    """
+    return json.loads(text)
+
+
+def encode(value: Any) -> Any:
+    """
+    One value by the table above, where the JSON library has no rule for it.
+
+    Raises:
+        TypeError: No rule knows the type.
+    """
+    kind = type(value)
+    rule = _RULES.get(kind) or next((one for base, one in _RULES.items() if isinstance(value, base)), None)
+    if rule is None:
+        message = f"no rule to encode {kind.__module__}.{kind.__qualname__} as JSON"
+        raise TypeError(message)
+    return rule(value)
+
+
+class _Unknown:
+    """`encode`, with a placeholder where it knows nothing."""
+
+    __slots__ = ("_report",)
+
+    def __init__(self, report: Report | None) -> None:
+        self._report = report
+
+    def encode(self, value: Any) -> Any:
+        try:
+            return encode(value)
+        except Exception:  # whatever a stranger's __str__ or isoformat raises: encoding is total
+            return self.replace(value)
+
+    def replace(self, value: Any) -> dict[str, str]:
+        kind = type(value)
+        if self._report is not None:
+            self._report(kind)
+        return {PLACEHOLDER: f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def _text(value: Any, unknown: _Unknown) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=unknown.encode)
+
+
+def _plain(value: Any, unknown: _Unknown, depth: int) -> Any:
+    """*value* with nothing left in it that a JSON library could refuse."""
+    kind = type(value)
+    if value is None or kind in (bool, int):
+        return value
+    if kind is str:
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if kind is float:
+        return value if value - value == 0 else None
+    if depth > _DEEPEST:
+        return unknown.replace(value)
+    if isinstance(value, Mapping):
+        return {_key(key, unknown, depth): _plain(item, unknown, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, unknown, depth + 1) for item in value]
+    return _plain(unknown.encode(value), unknown, depth + 1)
+
+
+def _key(key: Any, unknown: _Unknown, depth: int) -> str:
+    plain = _plain(key, unknown, depth + 1)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def instant(value: datetime) -> str:
+    """An instant as ISO 8601 in UTC with `Z`; a naive datetime is taken to be UTC."""
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return aware.replace(tzinfo=None).isoformat() + "Z"
+
+
+def duration(value: timedelta) -> str:
+    """A length of time as an ISO 8601 duration of days, hours, minutes and seconds: `P1DT2H`."""
+    sign = "-" if value < timedelta(0) else ""
+    size = abs(value)
+    days = f"{size.days}D" if size.days else ""
+    whole, micro = size.seconds, size.microseconds
+    hours, minutes, seconds = whole // 3600, whole % 3600 // 60, whole % 60
+    fraction = f".{micro:06d}".rstrip("0") if micro else ""
+    clock = f"{f'{hours}H' if hours else ''}{f'{minutes}M' if minutes else ''}"
+    if seconds or fraction or not (days or clock):
+        clock += f"{seconds}{fraction}S"
+    return f"{sign}P{days}{f'T{clock}' if clock else ''}"
+
+
+def _base64(value: bytes | bytearray | memoryview) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def unbase64(text: str) -> bytes:
+    """The bytes that `encode` wrote as base64."""
+    return base64.b64decode(text)
+
+
+def _sorted(value: set[Any] | frozenset[Any]) -> list[Any]:
+    return sorted(value, key=dumps)
+
+
+# In the order of the table; `Enum` first, since a `class Colour(str, Enum)` is a str as well.
+_RULES: dict[type, Callable[[Any], Any]] = {
+    Enum: lambda value: value.value,
+    Decimal: str,
+    datetime: instant,
+    date: date.isoformat,
+    time: time.isoformat,
+    timedelta: duration,
+    UUID: str,
+    bytes: _base64,
+    bytearray: _base64,
+    memoryview: _base64,
+    set: _sorted,
+    frozenset: _sorted,
+    tuple: list,
+    list: list,
+    str: str.__str__,
+    bool: bool,
+    int: int.__int__,
+    float: float.__float__,
+    Mapping: dict,
+    PurePath: str,
+} | dict.fromkeys((IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str)
+
+# Types that orjson has rules of its own for are passed to ours. It offers no such
+# switch for UUID and Enum, whose rules are the same, nor for NaN, which is null too.
+_ORJSON = (
+    0
+    if orjson is None
+    else orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+)

@@ -1,0 +1,125 @@
+"""
+The signal bus: blinker signals, one by one.
+
+Every receiver is called as `receiver(sender, **arguments)`, in the order in
+which receivers were connected (those for every sender before those for one).
+One that raises is logged and does not stop the others, nor us. blinker holds
+receivers weakly: connect a lambda or a nested function with `weak=False`.
+
+    @delivered.connect
+    def log(webhooks, *, delivery, attempt):
+        print(delivery.event_type, "took", attempt.duration, "s")
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import blinker
+
+logger = logging.getLogger(__name__)
+
+
+class _InOrder(dict[Any, None]):
+    """A set that keeps the order of arrival: what blinker keeps receivers in."""
+
+    def __init__(self, members: Iterable[Any] = ()) -> None:
+        super().__init__(dict.fromkeys(members))
+
+    def add(self, member: Any) -> None:
+        self[member] = None
+
+    def discard(self, member: Any) -> None:
+        self.pop(member, None)
+
+    def remove(self, member: Any) -> None:
+        del self[member]
+
+    def copy(self) -> _InOrder:
+        return _InOrder(self)
+
+    def __or__(self, other: Any) -> Any:
+        return _InOrder([*self, *other])
+
+
+class Signal(blinker.Signal):
+    """A blinker signal whose receivers run in the order in which they were connected."""
+
+    set_class: Any = _InOrder
+
+    def receivers_in_order(self, sender: Any) -> Iterator[Callable[..., Any]]:
+        """Each live receiver for *sender*, none if the signal is muted."""
+        return iter(()) if self.is_muted else iter(list(self.receivers_for(sender)))
+
+    def tell(self, sender: Any, **arguments: Any) -> None:
+        """Call each receiver; one that raises is logged and the next is called."""
+        for receiver in self.receivers_in_order(sender):
+            try:
+                receiver(sender, **arguments)
+            except Exception:  # a stranger's receiver must not stop the relay or a flush
+                logger.exception("a receiver of a webhook signal failed", extra={"webhooks.receiver": repr(receiver)})
+
+
+enriching = Signal(
+    """
+    Sent for each event of a created or updated row that still exists, before
+    its payload is fixed.
+
+    Sender: the mapped class. `instance`: the row, loaded in the relay's own
+    session, as it is now; `payload`: the event's `data`, to be changed in
+    place; `event`: the `Event`. Runs in the relay's thread, in no transaction
+    of the application's. `@enricher(Model)` connects to this signal.
+    """
+)
+
+enricher_failed = Signal(
+    """
+    Sent when an enricher raised; the event goes on with what its `data` held
+    before that enricher ran.
+
+    Sender: the mapped class. `enricher`: the receiver; `event`: the `Event`;
+    `error`: the exception. Runs in the relay's thread.
+    """
+)
+
+unencodable = Signal(
+    """
+    Sent when a value was replaced by a placeholder, because no rule says how
+    to write it as JSON.
+
+    Sender: the `Webhooks` of the installation. `kind`: the value's type.
+    Runs where the value was met: for a column, in the application's thread
+    inside `flush()`, so a receiver must be quick and must not use the session;
+    for what an enricher added, in the relay's thread.
+    """
+)
+
+delivered = Signal(
+    """
+    Sent when an endpoint has answered 2xx and that is recorded.
+
+    Sender: the `Webhooks`. `delivery`: the `Delivery`; `attempt`: the
+    `Attempt`. Runs in the relay's thread (in the caller's, from `drain()`),
+    after the commit of the record.
+    """
+)
+
+failed = Signal(
+    """
+    Sent when an attempt has failed, is recorded, and another will be made.
+
+    Sender, arguments and thread as for `delivered`; `delivery.next_attempt_at`
+    says when.
+    """
+)
+
+dead = Signal(
+    """
+    Sent when a delivery is given up: its last attempt failed, or the egress
+    policy forbids the address.
+
+    Sender, arguments and thread as for `delivered`.
+    """
+)

@@ -1,0 +1,117 @@
+"""
+Which event types a set of patterns asks for.
+
+A pattern is `*`, `order.*`, `*.created` or `order.created`. Nothing else is a
+wildcard: a half-matched name would be a surprise to whoever reads the list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqla_webhooks.errors import InvalidSubscription
+from sqla_webhooks.events import Operation
+
+EVERYTHING = "*"
+VERBS = tuple(operation.verb for operation in Operation)
+
+# Standard Webhooks 1.0, "Payload structure": parts of [a-zA-Z0-9_] joined by dots.
+_PART = re.compile(r"[A-Za-z0-9_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Patterns sorted by kind, so that a look-up costs the same for one and for a thousand."""
+
+    everything: bool = False
+    resources: frozenset[str] = frozenset()
+    verbs: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    #: The resources named by `types`.
+    mentioned: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, patterns: Iterable[str]) -> Patterns:
+        """Sort *patterns*, which are known to be well formed."""
+        resources, verbs, types, everything = set(), set(), set(), False
+        for pattern in patterns:
+            resource, _, verb = pattern.partition(".")
+            if pattern == EVERYTHING:
+                everything = True
+            elif verb == EVERYTHING:
+                resources.add(resource)
+            elif resource == EVERYTHING:
+                verbs.add(verb)
+            else:
+                types.add(pattern)
+        mentioned = frozenset(type_.partition(".")[0] for type_ in types)
+        return cls(everything, frozenset(resources), frozenset(verbs), frozenset(types), mentioned)
+
+    def match(self, event_type: str) -> bool:
+        """Whether an event of this type is asked for."""
+        resource, _, verb = event_type.partition(".")
+        return self.everything or resource in self.resources or verb in self.verbs or event_type in self.types
+
+    def want(self, resource: str) -> bool:
+        """
+        Whether any event of *resource* is asked for.
+
+        Capture asks by resource, not by operation: the net effect of a
+        transaction is known only if all of a row's changes are.
+        """
+        return self.everything or bool(self.verbs) or resource in self.resources or resource in self.mentioned
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self.resources or self.verbs or self.types)
+
+
+def check(patterns: Iterable[str], resources: Collection[str]) -> tuple[str, ...]:
+    """
+    The patterns as they are stored: in the order given, without duplicates.
+
+    Args:
+        patterns: What the caller asks for.
+        resources: Every resource whose changes are captured.
+
+    Raises:
+        InvalidSubscription: No pattern, a malformed one, or one that can
+            match no event; the message says what to write instead.
+    """
+    if isinstance(patterns, str):
+        message = f"events is the text {patterns!r}, not a list of patterns: write events=[{patterns!r}]"
+        raise InvalidSubscription(message)
+    unique = tuple(dict.fromkeys(patterns))
+    if not unique:
+        message = 'events is empty, so nothing would ever be sent: name patterns such as "order.*", or "*" for everything'
+        raise InvalidSubscription(message)
+    for pattern in unique:
+        _check_one(pattern, resources)
+    return unique
+
+
+def _check_one(pattern: str, resources: Collection[str]) -> None:
+    if pattern == EVERYTHING:
+        return
+    parts = pattern.split(".") if isinstance(pattern, str) else []
+    if len(parts) != 2 or not all(part == EVERYTHING or _PART.fullmatch(part) for part in parts):  # noqa: PLR2004: resource and verb
+        message = (
+            f'{pattern!r} is not a subscription pattern: write "*", "order.*", "*.created" or "order.created", '
+            "with no other wildcards"
+        )
+        raise InvalidSubscription(message)
+    resource, verb = parts
+    if verb not in (EVERYTHING, *VERBS):
+        _refuse(pattern, f"no change is called {verb!r}", verb, VERBS)
+    if resource != EVERYTHING and resource not in resources:
+        _refuse(pattern, f"no captured class is called {resource!r}", resource, sorted(resources))
+
+
+def _refuse(pattern: str, why: str, wrong: str, known: Collection[str]) -> None:
+    close = difflib.get_close_matches(wrong.lower(), known, n=1)
+    hint = f"did you mean {pattern.replace(wrong, close[0])!r}? " if close else ""
+    listing = ", ".join(known) or "none: import the modules that map your classes first"
+    message = f"{pattern!r} can match nothing: {why}; {hint}Known: {listing}"
+    raise InvalidSubscription(message)

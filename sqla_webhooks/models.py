@@ -1,0 +1,177 @@
+"""
+The tables, as SQLAlchemy Core tables of one `MetaData`.
+
+`metadata` is public: an application that manages its schema with Alembic adds
+it to `target_metadata` and installs with `create_tables=False`.
+
+Two nullable columns of `webhook_delivery` carry the queue, so that every look
+at it is one short range of one index, however many finished rows lie behind:
+
+* `next_attempt_at`: the instant from which any relay may take the delivery.
+  NULL when it is not up for taking: it waits behind an earlier change of its
+  row, or is held, or is finished. A claim sets it to the end of the lease.
+* `ordering_key`: a number for (endpoint, row), shared by the deliveries that
+  must go one after the other. NULL when the delivery is finished.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
+
+#: Everything that `install()` creates.
+metadata = MetaData()
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime in UTC, to the microsecond, on databases without time zones too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> DateTime:
+        if dialect.name in ("mysql", "mariadb"):
+            return mysql.DATETIME(fsp=6)  # the default keeps whole seconds only
+        return DateTime(timezone=dialect.name != "sqlite")
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+# SQLite gives out row numbers only to INTEGER keys.
+_BigId = BigInteger().with_variant(Integer, "sqlite")
+# LONGBLOB and LONGTEXT on MySQL, whose plain BLOB and TEXT end at 64 KiB.
+_Bytes = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+_LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+#: Written by capture in the application's transaction; removed by the fan-out.
+outbox = Table(
+    "webhook_outbox",
+    metadata,
+    Column("id", _BigId, primary_key=True, autoincrement=True),
+    Column("transaction_id", String(32), nullable=False),
+    Column("captured_at", Instant, nullable=False),
+    Column("changes", _Bytes, nullable=False),
+    Index("ix_webhook_outbox_transaction", "transaction_id"),
+    # A number must never come back: the fan-out deletes by number what it has read.
+    sqlite_autoincrement=True,
+)
+
+endpoint = Table(
+    "webhook_endpoint",
+    metadata,
+    Column("id", _BigId, primary_key=True, autoincrement=True),
+    Column("public_id", String(40), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    # The row stays, so that its deliveries stay explained; its secret does not.
+    Column("deleted_at", Instant),
+)
+
+event = Table(
+    "webhook_event",
+    metadata,
+    Column("id", _BigId, primary_key=True, autoincrement=True),
+    Column("public_id", String(40), nullable=False, unique=True),
+    Column("type", String(255), nullable=False),
+    Column("resource", String(255), nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("operation", String(16), nullable=False),
+    Column("occurred_at", Instant, nullable=False),
+    # The very bytes that are signed and sent: never JSON, which a database may rewrite.
+    Column("payload", _Bytes, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+delivery = Table(
+    "webhook_delivery",
+    metadata,
+    Column("id", _BigId, primary_key=True, autoincrement=True),
+    Column("event_id", ForeignKey(event.c.id), nullable=False, index=True),
+    Column("endpoint_id", ForeignKey(endpoint.c.id), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Instant),
+    Column("ordering_key", BigInteger),
+    Column("lease_token", String(32)),
+    Column("created_at", Instant, nullable=False),
+    # When attempt 1 started; noted if it failed, for strategies that look at the time gone.
+    Column("first_attempt_at", Instant),
+    Column("finished_at", Instant),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_webhook_delivery_due",
+    delivery.c.next_attempt_at,
+    delivery.c.id,
+    sqlite_where=delivery.c.next_attempt_at.is_not(None),
+    postgresql_where=delivery.c.next_attempt_at.is_not(None),
+)
+Index(
+    "ix_webhook_delivery_order",
+    delivery.c.ordering_key,
+    delivery.c.id,
+    sqlite_where=delivery.c.ordering_key.is_not(None),
+    postgresql_where=delivery.c.ordering_key.is_not(None),
+)
+
+attempt = Table(
+    "webhook_attempt",
+    metadata,
+    Column("id", _BigId, primary_key=True, autoincrement=True),
+    Column("delivery_id", ForeignKey(delivery.c.id), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("status", Integer),
+    Column("response", _LongText, nullable=False),
+    Column("error", String(32)),
+    Column("detail", Text, nullable=False),
+)
+
+#: Who may turn outbox rows into events. One row.
+lease = Table(
+    "webhook_lease",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("token", String(32)),
+    Column("expires_at", Instant),
+)
+
+#: Counts the writes to `webhook_endpoint`, so that each process sees with one
+#: small look-up whether what it remembers of the subscriptions is still true.
+revision = Table(
+    "webhook_revision",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)

@@ -1,0 +1,201 @@
+"""
+The mapped classes as the outside sees them: resources and their attributes.
+
+A `Shape` is what capture knows of one mapper, computed once. `Resources`
+holds the shapes of one installation, by mapper and by resource name.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.orm import ColumnProperty, Mapper, QueryableAttribute, mapperlib
+
+from sqla_webhooks import models
+from sqla_webhooks.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+# A name says secret if one of its words, or two in a row, is on the list.
+_SECRET_WORDS = frozenset(
+    "password passwd passphrase passcode pwd secret secrets token tokens apikey credential credentials "
+    "cvv cvc pin otp totp ssn salt".split()
+)
+_SECRET_PAIRS = frozenset(
+    ("api_key", "private_key", "secret_key", "access_key", "signing_key", "encryption_key", "auth_key")
+    + ("recovery_code", "recovery_codes", "backup_code", "backup_codes", "card_number")
+)
+
+# "OrderLine" is Order|Line, "APIKey2" is API|Key2.
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_NOT_A_WORD = re.compile(r"[^A-Za-z0-9]+")
+
+
+def snake_case(name: str) -> str:
+    """`OrderLine` as `order_line`: only letters, digits and underscores come out."""
+    return _NOT_A_WORD.sub("_", _WORD_START.sub("_", name)).strip("_").lower()
+
+
+def says_secret(name: str) -> bool:
+    """Whether a column of this name is left out unless the application names it."""
+    words = snake_case(name).split("_")
+    pairs = {f"{first}_{second}" for first, second in zip(words, words[1:], strict=False)}
+    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is captured of the rows of one mapper."""
+
+    resource: str
+    mapper: Mapper[Any]
+    #: Attribute name to column, for every attribute that is sent.
+    columns: Mapping[str, Column[Any]]
+    #: The attributes of the primary key, in key order.
+    key: tuple[str, ...]
+    key_columns: tuple[Column[Any], ...]
+    #: Attributes whose value an UPDATE may change without anybody setting it.
+    volatile: frozenset[str]
+    #: Attributes left out because their names say secret.
+    secret: frozenset[str]
+
+
+class Resources:
+    """
+    The shapes of one installation.
+
+    Shapes are made when first asked for, in whichever thread that is, and are
+    never changed; two threads that make the same one make equal ones.
+    """
+
+    def __init__(self, *, include: Iterable[Any] = (), exclude: Iterable[Any] = ()) -> None:
+        self._only, self._named = _classes_and_attributes("include", include)
+        self._without, self._unsent = _classes_and_attributes("exclude", exclude)
+        self._shapes: dict[Mapper[Any], Shape | None] = {}
+
+    def shape(self, mapper: Mapper[Any]) -> Shape | None:
+        """The shape of *mapper*, or None if its class is not captured."""
+        try:
+            return self._shapes[mapper]
+        except KeyError:
+            return self._shapes.setdefault(mapper, self._make(mapper))
+
+    def names(self) -> frozenset[str]:
+        """Every resource captured, of the classes mapped so far in this process."""
+        return frozenset(shape.resource for shape in self._all())
+
+    def mapper(self, resource: str) -> Mapper[Any] | None:
+        """The mapper behind a resource name, if this process maps it."""
+        return next((shape.mapper for shape in self._all() if shape.resource == resource), None)
+
+    def _all(self) -> list[Shape]:
+        return [shape for mapper in mapped() if (shape := self.shape(mapper)) is not None]
+
+    def _make(self, mapper: Mapper[Any]) -> Shape | None:
+        if not self._captured(mapper):
+            return None
+        columns, secret = self._columns(mapper)
+        key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        if not columns.keys() >= set(key):
+            logger.warning(
+                "%s is not captured: its primary key says secret, and without it no row can be named; "
+                "name the attribute in include=[...] to capture the class",
+                mapper.class_.__qualname__,
+            )
+            return None
+        if secret:
+            logger.info("%s: left out, for their names say secret: %s", mapper.class_.__qualname__, sorted(secret))
+        return Shape(
+            resource=snake_case(mapper.class_.__name__),
+            mapper=mapper,
+            columns=columns,
+            key=key,
+            key_columns=tuple(mapper.primary_key),
+            volatile=frozenset(name for name in columns if _volatile(mapper, name)),
+            secret=secret,
+        )
+
+    def _captured(self, mapper: Mapper[Any]) -> bool:
+        """Whether the class is wanted, and is not a view of our own tables."""
+        if any(table.metadata is models.metadata for table in mapper.tables):
+            return False
+        if any(issubclass(mapper.class_, one) for one in self._without):
+            return False
+        return not self._only or any(issubclass(mapper.class_, one) for one in self._only)
+
+    def _columns(self, mapper: Mapper[Any]) -> tuple[dict[str, Column[Any]], frozenset[str]]:
+        """What is sent, and what is not because it says secret."""
+        columns, secret = {}, set()
+        for prop in mapper.column_attrs:
+            column = prop.columns[0]
+            if not isinstance(column, Column) or _names(mapper, prop.key, self._unsent):
+                continue  # a column_property of an expression is no column; an excluded one is not sent
+            hidden = says_secret(prop.key) or says_secret(column.name)
+            if hidden and not _names(mapper, prop.key, self._named):
+                secret.add(prop.key)
+            else:
+                columns[prop.key] = column
+        return columns, frozenset(secret)
+
+
+# Guards one listing of SQLAlchemy's registries against classes being mapped meanwhile.
+_listing = threading.Lock()
+
+
+def mapped() -> list[Mapper[Any]]:
+    """
+    Every mapper of this process, by class name.
+
+    SQLAlchemy has no public listing across registries; its own
+    `configure_mappers()` walks the same one.
+    """
+    with _listing:
+        registries = mapperlib._all_registries()  # noqa: SLF001: see above
+        mappers = {mapper for registry in registries for mapper in registry.mappers}
+    return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
+
+
+def _volatile(mapper: Mapper[Any], name: str) -> bool:
+    """Whether an UPDATE may change the column by itself: onupdate, computed, a version counter."""
+    columns = mapper.attrs[name].columns
+    return any(
+        column.onupdate is not None
+        or column.server_onupdate is not None
+        or column.computed is not None
+        or column is mapper.version_id_col
+        for column in columns
+    )
+
+
+def _names(mapper: Mapper[Any], key: str, attributes: Iterable[tuple[type, str]]) -> bool:
+    return any(key == name and issubclass(mapper.class_, owner) for owner, name in attributes)
+
+
+def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[type, ...], frozenset[tuple[type, str]]]:
+    """Sort the entries of `include` or `exclude` by what they name."""
+    classes, attributes = [], set()
+    for one in given:
+        if isinstance(one, QueryableAttribute) and isinstance(one.property, ColumnProperty):
+            attributes.add((one.class_, one.key))
+        elif isinstance(one, type) and _is_mapped(one):
+            classes.append(one)
+        else:
+            message = f"{setting} has {one!r}: name mapped classes (User) or their columns (User.api_key)"
+            raise ConfigurationError(message)
+    return tuple(classes), frozenset(attributes)
+
+
+def _is_mapped(cls: type) -> bool:
+    """Mapped itself, or a base of mapped classes such as a mixin or an abstract base."""
+    try:
+        return sa_inspect(cls) is not None
+    except NoInspectionAvailable:
+        return any(issubclass(mapper.class_, cls) for mapper in mapped())

@@ -1,0 +1,13 @@
+"""
+Every SQL statement on our tables, one module for each step that needs some.
+
+    database    the door: short transactions on the application's engine
+    write       capture's side: one row for one flush, in the application's transaction
+    subscribed  which event types anybody asks for
+    take        the relay's side: outbox rows, whole transactions at a time
+    fan_out     rows become events and deliveries, in one transaction
+    claim       deliveries that are due, by lease
+    settle      what came of them
+    endpoints   the endpoints' own rows
+    history     what is kept, for people to look at
+"""

@@ -1,0 +1,103 @@
+"""
+The door to the database, for everything but capture.
+
+Capture writes on the application's connection; all else goes through
+`Database.read()` and `Database.write()`: short transactions of our own, never
+open while a request, an enricher or a receiver of a signal runs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.pool import StaticPool
+
+from sqla_webhooks import models
+from sqla_webhooks.errors import DatabaseBusy
+
+
+class Database:
+    """
+    One engine of the application's, as we use it. Safe for any thread.
+
+    An in-memory SQLite database has but one connection (or one a thread).
+    There our commit would end the application's open transaction, so the door
+    stays shut while one is open: `DatabaseBusy`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.in_memory = _in_memory(engine)
+        # Connections of the single-connection case that have begun; weak, as a
+        # connection that is dropped unclosed ends its transaction.
+        self._begun: weakref.WeakSet[Connection] = weakref.WeakSet()
+        if self.in_memory:
+            event.listen(engine, "begin", self._begun.add)
+            event.listen(engine, "commit", self._begun.discard)
+            event.listen(engine, "rollback", self._begun.discard)
+
+    def close(self) -> None:
+        """Stop listening to the engine, which stays the application's."""
+        if self.in_memory:
+            event.remove(self.engine, "begin", self._begun.add)
+            event.remove(self.engine, "commit", self._begun.discard)
+            event.remove(self.engine, "rollback", self._begun.discard)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection to look with. Whatever is done on it is rolled back."""
+        self._refuse_if_busy()
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """
+        A transaction: commits at the end, rolls back if the block raises.
+
+        Its first statement should write. On SQLite a transaction that reads
+        first may find the database changed when it comes to write, and fails
+        at once instead of waiting its turn.
+        """
+        self._refuse_if_busy()
+        with self.engine.begin() as connection:
+            yield connection
+
+    def create_tables(self) -> None:
+        """
+        Create what is missing of our tables.
+
+        A pooled connection would be inherited by a later fork, so the one used
+        here is closed for good, except where it is the database itself.
+        """
+        self._refuse_if_busy()
+        with self.engine.connect() as connection:
+            if not self.in_memory:
+                connection.detach()
+            models.metadata.create_all(connection)
+            connection.commit()
+
+    def _refuse_if_busy(self) -> None:
+        if any(_in_transaction(connection) for connection in list(self._begun)):
+            message = (
+                "the application's transaction is open on the only connection of this in-memory SQLite database: "
+                "commit or roll back first, or close the session"
+            )
+            raise DatabaseBusy(message)
+
+
+def _in_memory(engine: Engine) -> bool:
+    if engine.dialect.name != "sqlite":
+        return False
+    name = engine.url.database or ":memory:"
+    return ":memory:" in name or "mode=memory" in str(engine.url) or isinstance(engine.pool, StaticPool)
+
+
+def _in_transaction(connection: Connection) -> bool:
+    """Whether SQLite itself is in a transaction; `begin` in SQLAlchemy need not mean that."""
+    if connection.closed:
+        return False
+    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", True))

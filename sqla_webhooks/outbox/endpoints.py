@@ -1,0 +1,143 @@
+"""The endpoints' own rows, and what a change of them does to their deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from sqla_webhooks import encoding, models
+from sqla_webhooks.events import DeliveryState, Endpoint
+from sqla_webhooks.outbox import subscribed
+from sqla_webhooks.outbox.settle import pass_the_turn
+
+_endpoint, _delivery = models.endpoint, models.delivery
+
+# Never the secret: it leaves the table only with a claim.
+_SHOWN = (
+    select(
+        _endpoint.c.public_id,
+        _endpoint.c.url,
+        _endpoint.c.events,
+        _endpoint.c.enabled,
+        _endpoint.c.description,
+        _endpoint.c.created_at,
+        _endpoint.c.updated_at,
+    )
+    .where(_endpoint.c.deleted_at.is_(None))
+    .order_by(_endpoint.c.id)
+)
+
+_CHUNK = 500
+
+
+def add(connection: Connection, endpoint: Endpoint) -> None:
+    """Insert *endpoint*, which carries its secret."""
+    subscribed.advance(connection)
+    connection.execute(
+        insert(_endpoint).values(
+            public_id=endpoint.id,
+            url=endpoint.url,
+            events=_pattern_list(endpoint.events),
+            secret=endpoint.secret,
+            enabled=endpoint.enabled,
+            description=endpoint.description,
+            created_at=endpoint.created_at,
+            updated_at=endpoint.updated_at,
+        )
+    )
+
+
+def find(connection: Connection, public_id: str) -> Endpoint | None:
+    """The endpoint of that id, unless it was deleted."""
+    row = connection.execute(_SHOWN.where(_endpoint.c.public_id == public_id)).first()
+    return None if row is None else _shown(row)
+
+
+def find_all(connection: Connection) -> list[Endpoint]:
+    """Every endpoint that was not deleted, oldest first."""
+    return [_shown(row) for row in connection.execute(_SHOWN)]
+
+
+def change(connection: Connection, public_id: str, *, now: datetime, **values: Any) -> bool:
+    """Write *values* to one endpoint; False if there is none of that id."""
+    subscribed.advance(connection)
+    if "events" in values:
+        values["events"] = _pattern_list(values["events"])
+    written = connection.execute(
+        update(_endpoint)
+        .where(_endpoint.c.public_id == public_id, _endpoint.c.deleted_at.is_(None))
+        .values(updated_at=now, **values)
+    )
+    return bool(written.rowcount)
+
+
+def hold(connection: Connection, public_id: str) -> None:
+    """Keep back what an endpoint still has to get; a request that runs is let finish."""
+    connection.execute(
+        update(_delivery)
+        .where(_of(public_id), _delivery.c.state == DeliveryState.PENDING, _delivery.c.lease_token.is_(None))
+        .values(state=DeliveryState.HELD, next_attempt_at=None)
+    )
+
+
+def release(connection: Connection, public_id: str, *, now: datetime) -> None:
+    """Let what was kept back go on: the first of each row's queue at once, the others in turn."""
+    connection.execute(
+        update(_delivery)
+        .where(_of(public_id), _delivery.c.state == DeliveryState.HELD)
+        .values(state=DeliveryState.PENDING)
+    )
+    waiting = (_of(public_id), _delivery.c.ordering_key.is_not(None))
+    after = None
+    while True:  # by pages of keys: an endpoint may have been off for long
+        page = select(_delivery.c.ordering_key).where(*waiting).distinct().order_by(_delivery.c.ordering_key)
+        if after is not None:
+            page = page.where(_delivery.c.ordering_key > after)
+        keys = list(connection.execute(page.limit(_CHUNK)).scalars())
+        if not keys:
+            return
+        pass_the_turn(connection, keys, now=now)
+        after = keys[-1]
+
+
+def cancel(connection: Connection, public_id: str, *, now: datetime) -> None:
+    """Give up what an endpoint still has to get; a request that runs is let finish."""
+    connection.execute(
+        update(_delivery)
+        .where(
+            _of(public_id),
+            _delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
+            _delivery.c.lease_token.is_(None),
+        )
+        .values(state=DeliveryState.CANCELLED, next_attempt_at=None, ordering_key=None, finished_at=now)
+    )
+
+
+def count_held(connection: Connection, public_id: str) -> int:
+    """How many deliveries wait for the endpoint to be enabled."""
+    held = select(func.count()).where(_of(public_id), _delivery.c.state == DeliveryState.HELD)
+    return connection.execute(held).scalar_one()
+
+
+def _of(public_id: str) -> Any:
+    number = select(_endpoint.c.id).where(_endpoint.c.public_id == public_id).scalar_subquery()
+    return _delivery.c.endpoint_id == number
+
+
+def _pattern_list(patterns: Sequence[str]) -> str:
+    return encoding.dumps(list(patterns)).decode()
+
+
+def _shown(row: Row[Any]) -> Endpoint:
+    return Endpoint(
+        id=row.public_id,
+        url=row.url,
+        events=tuple(encoding.loads(row.events)),
+        enabled=row.enabled,
+        description=row.description,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

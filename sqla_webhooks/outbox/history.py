@@ -1,0 +1,118 @@
+"""What is kept of events, deliveries and attempts, for people to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from sqla_webhooks import models
+from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Operation, StoredEvent
+
+_event, _endpoint, _delivery, _attempt = models.event, models.endpoint, models.delivery, models.attempt
+
+_EVENTS = select(
+    _event.c.public_id,
+    _event.c.type,
+    _event.c.occurred_at,
+    _event.c.resource,
+    _event.c.resource_id,
+    _event.c.operation,
+    _event.c.payload,
+)
+
+_DELIVERIES = (
+    select(
+        _delivery.c.id,
+        _event.c.public_id.label("event_id"),
+        _event.c.type,
+        _endpoint.c.public_id.label("endpoint_id"),
+        _delivery.c.state,
+        _delivery.c.attempts,
+        _delivery.c.next_attempt_at,
+        _delivery.c.created_at,
+        _delivery.c.finished_at,
+    )
+    .join(_event, _delivery.c.event_id == _event.c.id)
+    .join(_endpoint, _delivery.c.endpoint_id == _endpoint.c.id)
+)
+
+
+def events(connection: Connection, limit: int, *, type: str | None = None) -> list[StoredEvent]:  # noqa: A002: the field's name
+    """The newest events, newest first."""
+    query = _EVENTS.order_by(_event.c.id.desc()).limit(limit)
+    if type is not None:
+        query = query.where(_event.c.type == type)
+    return [_stored_event(row) for row in connection.execute(query)]
+
+
+def event(connection: Connection, public_id: str) -> StoredEvent | None:
+    row = connection.execute(_EVENTS.where(_event.c.public_id == public_id)).first()
+    return None if row is None else _stored_event(row)
+
+
+def deliveries(
+    connection: Connection,
+    limit: int,
+    *,
+    state: DeliveryState | None = None,
+    event_id: str | None = None,
+    endpoint_id: str | None = None,
+) -> list[Delivery]:
+    """The newest deliveries, newest first."""
+    query = _DELIVERIES.order_by(_delivery.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(_delivery.c.state == state)
+    if event_id is not None:
+        query = query.where(_event.c.public_id == event_id)
+    if endpoint_id is not None:
+        query = query.where(_endpoint.c.public_id == endpoint_id)
+    return [_shown(row) for row in connection.execute(query)]
+
+
+def delivery(connection: Connection, number: int) -> Delivery | None:
+    row = connection.execute(_DELIVERIES.where(_delivery.c.id == number)).first()
+    return None if row is None else _shown(row)
+
+
+def attempts(connection: Connection, number: int) -> list[Attempt]:
+    """The attempts of one delivery, first first."""
+    query = select(_attempt).where(_attempt.c.delivery_id == number).order_by(_attempt.c.id)
+    return [
+        Attempt(
+            number=row.number,
+            started_at=row.started_at,
+            duration=row.duration_ms / 1000,
+            status=row.status,
+            response=row.response,
+            error=row.error,
+            detail=row.detail,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _stored_event(row: Row[Any]) -> StoredEvent:
+    return StoredEvent(
+        id=row.public_id,
+        type=row.type,
+        timestamp=row.occurred_at,
+        resource=row.resource,
+        resource_id=row.resource_id,
+        operation=Operation(row.operation),
+        payload=bytes(row.payload),
+    )
+
+
+def _shown(row: Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        event_id=row.event_id,
+        event_type=row.type,
+        endpoint_id=row.endpoint_id,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        next_attempt_at=row.next_attempt_at,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

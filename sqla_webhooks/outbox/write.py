@@ -1,0 +1,74 @@
+"""Capture's side of the outbox: one row for one flush."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.exc import SQLAlchemyError, StatementError
+
+from sqla_webhooks import encoding, models
+from sqla_webhooks.errors import OutboxWriteError
+from sqla_webhooks.events import Change
+
+#: A flush of more changes than this is split, so that no row of the outbox grows without end.
+CHANGES_PER_ROW = 500
+
+_INSERT = insert(models.outbox)
+
+
+def write(
+    connection: Connection,
+    changes: Sequence[Change],
+    *,
+    transaction: str,
+    captured_at: datetime,
+    report: encoding.Report,
+) -> None:
+    """
+    Write *changes* beside the rows that changed.
+
+    Runs in the application's thread, on the connection and in the transaction
+    of its flush. The changes' values need not be JSON yet: they are encoded
+    here, and one that no rule knows becomes a placeholder and is told *report*.
+
+    Raises:
+        OutboxWriteError: The database refused; the flush must fail with it.
+    """
+    rows = [
+        {
+            "transaction_id": transaction,
+            "captured_at": captured_at,
+            "changes": encoding.dumps([_packed(one) for one in changes[start : start + CHANGES_PER_ROW]], report=report),
+        }
+        for start in range(0, len(changes), CHANGES_PER_ROW)
+    ]
+    try:
+        connection.execute(_INSERT, rows)
+    except SQLAlchemyError as error:
+        if isinstance(error, StatementError):
+            error.hide_parameters = True  # the parameters are the application's data
+        message = (
+            f"the changes of this flush could not be written to webhook_outbox on {connection.engine.url!r}, so the "
+            "flush has failed with them: roll back, see that the tables exist there (install() creates them, or your "
+            "migrations with create_tables=False), and try again"
+        )
+        raise OutboxWriteError(message) from error
+
+
+def _packed(change: Change) -> dict[str, Any]:
+    """A change as the outbox keeps it: what is empty is left out."""
+    packed: dict[str, Any] = {
+        "resource": change.resource,
+        "operation": change.operation.value,
+        "identity": change.identity,
+        "data": change.data,
+    }
+    if change.changed:
+        packed["changed"] = change.changed
+        packed["previous"] = change.previous
+    if change.moved_from is not None:
+        packed["moved_from"] = change.moved_from
+    return packed

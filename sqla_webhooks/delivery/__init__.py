@@ -1,0 +1,10 @@
+"""
+From a claimed delivery to the record of its attempt, one module for each step.
+
+    dialects   the body and the headers an endpoint gets
+    sign       the signature, and `verify()` for receivers
+    egress     where requests may go
+    send       one POST
+    senders    many at a time, in threads; or one by one, in the caller's
+    record     what an outcome means for the delivery
+"""

@@ -1,0 +1,72 @@
+"""
+What an endpoint gets: the body and the headers.
+
+The body is made once, when an event is made public, and stored; the headers
+are made anew for every attempt, since the timestamp is that of the attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqla_webhooks import encoding
+from sqla_webhooks._version import __version__
+from sqla_webhooks.delivery import sign
+from sqla_webhooks.events import Claim, Event
+
+USER_AGENT = f"sqla-webhooks/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST, ready to go."""
+
+    claim: Claim
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Standard:
+    """
+    Standard Webhooks 1.0: its three headers, and its three keys in the body.
+
+    Body keys: `type`, `timestamp` and `data` by the specification, section
+    "Payload structure"; `id`, `resource`, `resource_id`, `operation` and, in
+    updates, `changes` are ours.
+    """
+
+    def body(self, event: Event, *, report: encoding.Report) -> bytes:
+        """The bytes that are stored, signed and sent. *report* is told of values no rule knows."""
+        content: dict[str, Any] = {
+            "type": event.type,
+            "timestamp": _milliseconds(event.timestamp),
+            "id": event.id,
+            "resource": event.resource,
+            "resource_id": event.resource_id,
+            "operation": event.operation.value,
+            "data": event.data,
+        }
+        if event.changes is not None:
+            content["changes"] = event.changes
+        return encoding.dumps(content, report=report)
+
+    def request(self, claim: Claim, *, now: datetime) -> Request:
+        """The request of one attempt that starts *now*."""
+        timestamp = int(now.timestamp())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": USER_AGENT,
+            # A compressed answer could be far larger than it looks; nobody needs its body anyway.
+            "Accept-Encoding": "identity",
+            sign.ID: claim.event_id,
+            sign.TIMESTAMP: str(timestamp),
+            sign.SIGNATURE: sign.sign([claim.secret], claim.event_id, timestamp=timestamp, body=claim.payload),
+        }
+        return Request(claim, headers, claim.payload)
+
+
+def _milliseconds(instant: datetime) -> str:
+    return instant.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

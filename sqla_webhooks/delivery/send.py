@@ -1,0 +1,144 @@
+"""
+One POST, and what came of it. The only module that speaks HTTP.
+
+The prepared request goes to our adapter directly and not through
+`Session.send`, which would read the body of a redirect to its end, replay
+cookies from one endpoint to another, and send the credentials of a .netrc.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import requests
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import SSLError as TLSError
+from urllib3.exceptions import TimeoutError as URLLibTimeout
+from urllib3.util import Timeout
+
+from sqla_webhooks._clock import Clock
+from sqla_webhooks.delivery.dialects import Request
+from sqla_webhooks.delivery.egress import EgressPolicy, GuardedAdapter
+from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
+from sqla_webhooks.events import Answer, Result
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of an answer that are read. One that ends before leaves its connection fit for reuse.
+READ_LIMIT = 64 * 1024
+#: Characters of an answer that are kept.
+KEPT = 4096
+
+#: Hosts to which one sender keeps a connection.
+_CONNECTIONS = 32
+_PIECE = 16 * 1024
+
+
+class Sender:
+    """
+    Sends one request at a time. Used by one thread; holds its connections.
+
+    Args:
+        policy: Where it may connect to.
+        connect_timeout: Seconds to open a connection.
+        timeout: Seconds for the whole request.
+    """
+
+    def __init__(self, policy: EgressPolicy, *, connect_timeout: float, timeout: float, clock: Clock) -> None:
+        self._adapter = GuardedAdapter(policy, connections=_CONNECTIONS)
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._clock = clock
+
+    def send(self, request: Request) -> Result:
+        """
+        Make the request. Never raises; no database transaction is open meanwhile.
+        """
+        started_at, start = self._clock.now(), self._clock.monotonic()
+        outcome: Answer | DeliveryError
+        try:
+            outcome = self._post(request, start + self._timeout)
+        except DeliveryError as error:
+            outcome = error
+        except Exception as error:  # a delivery must come to something, whatever the libraries below raise
+            outcome = explain(error)
+        return Result(request.claim, started_at, self._clock.monotonic() - start, outcome)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._adapter.close()
+
+    def _post(self, request: Request, deadline: float) -> Answer:
+        prepared = requests.Request("POST", request.claim.url, data=request.body, headers=dict(request.headers)).prepare()
+        timeout = Timeout(total=self._timeout, connect=self._connect_timeout, read=self._timeout)
+        response = self._adapter.send(prepared, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]  # it takes urllib3's Timeout too, and this is the only way to a total
+        try:
+            body, whole = self._read(response, deadline)
+        except BaseException:
+            response.raw.close()
+            raise
+        if whole:
+            response.raw.release_conn()
+        else:
+            response.raw.close()
+        return Answer(response.status_code, _text(body), dict(response.headers))
+
+    def _read(self, response: requests.Response, deadline: float) -> tuple[bytes, bool]:
+        """The body's beginning, and whether that was all. Not decompressed: a small body may be a large one in disguise."""
+        body = bytearray()
+        while len(body) < READ_LIMIT:
+            if self._clock.monotonic() > deadline:
+                message = f"the answer took longer than {self._timeout:g} s"
+                raise TimedOut(message)
+            piece = response.raw.read(_PIECE, decode_content=False)
+            if not piece:
+                return bytes(body), True
+            body += piece
+        return bytes(body), False
+
+
+def explain(error: Exception) -> DeliveryError:
+    """The error of ours that says what an exception of requests or urllib3 means; the exception is its cause."""
+    explained = _explained(error)
+    explained.__cause__ = error
+    return explained
+
+
+def _explained(error: Exception) -> DeliveryError:
+    inner = _reason(error)
+    if isinstance(error, requests.exceptions.SSLError | TLSError) or isinstance(inner, TLSError):
+        return TLSFailed(f"TLS failed: {_innermost(inner)}")
+    if isinstance(error, requests.Timeout | URLLibTimeout | TimeoutError) or isinstance(inner, URLLibTimeout):
+        # NewConnectionError is a kind of timeout to urllib3, and no timeout at all.
+        if not isinstance(inner, NewConnectionError):
+            return TimedOut("no complete answer in time")
+    if isinstance(inner, NewConnectionError):
+        return ConnectFailed(f"no connection: {_innermost(inner)}")
+    if isinstance(error, requests.RequestException | HTTPError | OSError):
+        return InvalidAnswer(f"the connection broke: {_innermost(inner)}")
+    logger.error("an attempt failed in an unforeseen way", exc_info=error)
+    return DeliveryError(f"{type(error).__name__}: {error}")
+
+
+def _reason(error: Exception) -> BaseException:
+    """What urllib3 says went wrong, out of what requests wraps it in."""
+    inner: BaseException = error
+    with suppress(AttributeError):
+        while isinstance(inner, requests.RequestException) and inner.args and isinstance(inner.args[0], Exception):
+            inner = inner.args[0]
+    if isinstance(inner, MaxRetryError) and inner.reason is not None:
+        inner = inner.reason
+    return inner
+
+
+def _innermost(error: BaseException) -> str:
+    """The sentence of the error at the bottom, which names no object of ours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
+def _text(body: bytes) -> str:
+    """What is kept of a body, for people: never fails, and holds no NUL, which PostgreSQL's text refuses."""
+    return body[:KEPT].decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,127 @@
+"""
+Many requests at a time, in threads; or one by one, in the caller's own.
+
+Both look the same to the relay: it submits requests while there is room, and
+collects the results that are there. Plain daemon threads and a queue: the
+executor of the standard library refuses work once the interpreter is ending.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from sqla_webhooks.delivery.dialects import Request
+from sqla_webhooks.delivery.send import Sender
+from sqla_webhooks.events import Result
+
+
+class Senders(Protocol):
+    """Where the relay hands its requests. Used by one thread at a time."""
+
+    @property
+    def room(self) -> int:
+        """How many more requests it takes now."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many are submitted whose results are not collected."""
+
+    def submit(self, request: Request) -> None:
+        """Take a request. Does not fail; its result says what came of it."""
+
+    def collect(self) -> list[Result]:
+        """The results that are there, each once."""
+
+
+class InlineSenders:
+    """Sends at once, in the thread that submits: for `drain()`, whose order is thereby fixed."""
+
+    def __init__(self, make_sender: Callable[[], Sender], *, room: int) -> None:
+        self._sender = make_sender()
+        self._most = room
+        self._results: list[Result] = []
+
+    @property
+    def room(self) -> int:
+        return self._most - len(self._results)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._results)
+
+    def submit(self, request: Request) -> None:
+        self._results.append(self._sender.send(request))
+
+    def collect(self) -> list[Result]:
+        collected, self._results = self._results, []
+        return collected
+
+    def close(self) -> None:
+        self._sender.close()
+
+
+class SenderPool:
+    """
+    Sender threads, as many as there is work for and at most *size*.
+
+    Args:
+        make_sender: Makes a sender for one thread.
+        size: The most threads.
+        on_result: Called in a sender's thread when a result is there.
+    """
+
+    def __init__(self, make_sender: Callable[[], Sender], *, size: int, on_result: Callable[[], None]) -> None:
+        self._make_sender = make_sender
+        self._size = size
+        self._on_result = on_result
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._in_flight = 0
+
+    @property
+    def room(self) -> int:
+        return self._size - self._in_flight
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def submit(self, request: Request) -> None:
+        self._in_flight += 1
+        if self._in_flight > len(self._threads):
+            self._start_thread()
+        self._requests.put(request)
+
+    def collect(self) -> list[Result]:
+        collected = []
+        while True:
+            try:
+                collected.append(self._results.get_nowait())
+            except queue.Empty:
+                self._in_flight -= len(collected)
+                return collected
+
+    def close(self) -> None:
+        """Let each thread end after the request it is at. Does not wait: a request may take long."""
+        for _ in self._threads:
+            self._requests.put(None)
+        self._threads.clear()
+
+    def _start_thread(self) -> None:
+        name = f"sqla_webhooks sender {len(self._threads) + 1}"
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        sender = self._make_sender()
+        try:
+            while (request := self._requests.get()) is not None:
+                self._results.put(sender.send(request))
+                self._on_result()
+        finally:
+            sender.close()

@@ -1,0 +1,8 @@
+"""
+From a flush to its outbox row, in the application's thread and transaction.
+
+    listen        the session's events, and the row they write
+    interest      whether anybody has subscribed
+    unit_of_work  what a flush has changed
+    rows          what the objects in memory do not know, read in one query a class
+"""

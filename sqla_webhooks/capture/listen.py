@@ -1,0 +1,211 @@
+"""
+The session's events, and the outbox row they write.
+
+Everything here runs in the application's thread, inside its flush and its
+transaction. Nothing here may block, speak to anything but that transaction's
+connection, or raise for any reason but one: the outbox row cannot be written.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError, StatementError
+from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
+
+from sqla_webhooks import encoding
+from sqla_webhooks._clock import Clock
+from sqla_webhooks.capture import unit_of_work
+from sqla_webhooks.capture.interest import Interest
+from sqla_webhooks.capture.unit_of_work import Found, State
+from sqla_webhooks.errors import OutboxWriteError
+from sqla_webhooks.events import Change
+from sqla_webhooks.outbox.write import write
+from sqla_webhooks.resources import Resources, Shape
+from sqla_webhooks.subscriptions import Patterns
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """What is remembered for one transaction of one session, and forgotten with it."""
+
+    #: The same in every outbox row of the transaction.
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    #: Whether an outbox row was written.
+    wrote: bool = False
+    #: Subscriptions made in this very transaction, which count in it at once.
+    own: Patterns = field(default_factory=Patterns)
+
+
+class Capture:
+    """
+    The listeners of one installation.
+
+    Args:
+        target: The session class, or the one session, to listen to.
+        wake: Called after a transaction that wrote to the outbox has ended.
+        report: Told the type of each value that no rule can encode.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        resources: Resources,
+        interest: Interest,
+        clock: Clock,
+        wake: Callable[[], None],
+        report: encoding.Report,
+    ) -> None:
+        self._target = target
+        self._resources = resources
+        self._interest = interest
+        self._clock = clock
+        self._wake = wake
+        self._report = report
+
+    def listen(self) -> None:
+        """Start capturing, in sessions that are already open too."""
+        for name, function in self._listeners():
+            event.listen(self._target, name, function)
+
+    def close(self) -> None:
+        """Stop capturing."""
+        for name, function in self._listeners():
+            if event.contains(self._target, name, function):
+                event.remove(self._target, name, function)
+
+    def subscribe(self, session: Session, patterns: Iterable[str]) -> None:
+        """Count *patterns* at once in the transaction that *session* is in: it writes the endpoint itself."""
+        transaction = self._transaction(session)
+        known = Patterns.of(patterns)
+        own = transaction.own
+        transaction.own = Patterns(
+            own.everything or known.everything,
+            own.resources | known.resources,
+            own.verbs | known.verbs,
+            own.types | known.types,
+            own.mentioned | known.mentioned,
+        )
+
+    def _listeners(self) -> tuple[tuple[str, Callable[..., None]], ...]:
+        return (
+            ("before_flush", self._before_flush),
+            ("after_flush", self._after_flush),
+            ("after_transaction_end", self._after_transaction_end),
+        )
+
+    def _before_flush(self, session: Session, flush_context: UOWTransaction, _instances: object) -> None:
+        """
+        Note what the flush will forget.
+
+        Does not look whether the subscriptions are fresh: a transaction that
+        would begin with that look, and not with its own write, could on SQLite
+        fail for a lock it would otherwise have waited for. What may have been
+        subscribed meanwhile is noted too, but not read.
+        """
+        patterns, own = self._interest.patterns, self._own(session)
+        fresh = self._interest.fresh
+        if fresh and not patterns and not own:
+            return
+
+        def wanted(shape: Shape) -> bool:
+            return patterns.want(shape.resource) or own.want(shape.resource)
+
+        def shape_of(state: State) -> Shape | None:
+            shape = self._resources.shape(state.mapper)
+            return shape if shape is not None and (not fresh or wanted(shape)) else None
+
+        flush_context.attributes[self] = unit_of_work.note(session, shape_of, may_read=wanted)
+
+    def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
+        """
+        Write the outbox row of this flush.
+
+        Raises:
+            OutboxWriteError: It cannot be written. The flush fails with it.
+        """
+        own = self._own(session)
+        if self._interest.fresh and not self._interest.patterns and not own:
+            return
+        if not self._interest.fresh and not self._refresh(session, flush_context):
+            return
+        patterns = self._interest.patterns
+
+        def shape_of(state: State) -> Shape | None:
+            shape = self._resources.shape(state.mapper)
+            return shape if shape and (patterns.want(shape.resource) or own.want(shape.resource)) else None
+
+        notes = flush_context.attributes.pop(self, {})
+        found = unit_of_work.changes(session, flush_context, shape_of, notes)
+        if found:
+            self._write(session, found)
+
+    def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
+        """Forget the transaction, and wake the relay if there may be something for it: the table knows."""
+        if transaction.parent is not None:
+            return  # a savepoint, or the flush's own
+        ended = session.info.pop(self, None)
+        if ended is not None and ended.wrote:
+            self._wake()
+
+    def _refresh(self, session: Session, flush_context: UOWTransaction) -> bool:
+        """Look at the subscriptions, if the flush touched anything that could be captured."""
+        touched = next(
+            iter(unit_of_work.captured(flush_context, lambda state: self._resources.shape(state.mapper))), None
+        )
+        if touched is None:
+            return False
+        connection = session.connection(bind_arguments={"mapper": touched.mapper})
+        try:
+            self._interest.refresh(connection)
+        except SQLAlchemyError as error:
+            raise _unreadable(connection, error) from error
+        return True
+
+    def _write(self, session: Session, found: Iterable[Found]) -> None:
+        """One outbox row on each connection that wrote, almost always one."""
+        connections: dict[int, Connection] = {}
+        changes: dict[int, list[Change]] = {}
+        of_shape: dict[int, int] = {}
+        for one in found:
+            shape = id(one.shape)
+            if shape not in of_shape:
+                connection = session.connection(bind_arguments={"mapper": one.shape.mapper})
+                of_shape[shape] = id(connection)
+                connections[id(connection)] = connection
+            changes.setdefault(of_shape[shape], []).append(one.change)
+        transaction = self._transaction(session)
+        for number, connection in connections.items():
+            write(
+                connection,
+                changes[number],
+                transaction=transaction.id,
+                captured_at=self._clock.now(),
+                report=self._report,
+            )
+        transaction.wrote = True
+
+    def _transaction(self, session: Session) -> _Transaction:
+        current: _Transaction = session.info.setdefault(self, _Transaction())
+        return current
+
+    def _own(self, session: Session) -> Patterns:
+        known: _Transaction | None = session.info.get(self)
+        return known.own if known is not None else _NOTHING
+
+
+_NOTHING = Patterns()
+
+
+def _unreadable(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:
+    if isinstance(error, StatementError):
+        error.hide_parameters = True
+    return OutboxWriteError(
+        f"the subscriptions could not be read on {connection.engine.url!r}, so it is not known whether this flush must "
+        "be recorded, and it has failed: roll back, see that the webhook_ tables exist there, and try again"
+    )

@@ -1,0 +1,291 @@
+"""
+What a flush has changed, out of SQLAlchemy's unit of work.
+
+Twice in a flush, since each moment knows what the other does not. Before it,
+old values are still there: the flush forgets those of SQL expressions and of
+columns the database computes. After it, new values are there: keys, defaults,
+foreign keys. The truth about who was inserted, updated and deleted is in
+`UOWTransaction.states`; `session.new`, `dirty` and `deleted` are only what was
+asked for, without orphans and with objects that did not change.
+
+Nothing here loads through the ORM, and nothing keeps an object alive: the
+notes live on the flush's own context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import Column
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.orm import InstanceState, LoaderCallableStatus, Session, UOWTransaction
+
+from sqla_webhooks.capture import rows
+from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.resources import Shape
+
+State: TypeAlias = InstanceState[Any]
+#: The shape under which a state is captured; None if it is not.
+ShapeOf: TypeAlias = Callable[[State], Shape | None]
+
+#: In place of an old value that is not known.
+UNKNOWN = LoaderCallableStatus.NO_VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was known of one persistent object before the flush."""
+
+    #: Attribute to old value, or UNKNOWN: those set, and those that may change by themselves.
+    previous: dict[str, Any]
+    #: Values that the object did not have and the row did.
+    loaded: dict[str, Any] = field(default_factory=dict)
+
+
+Notes: TypeAlias = Mapping[State, Note]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One change, and the shape of its row."""
+
+    shape: Shape
+    change: Change
+
+
+# --------------------------------------------------------------------------- before the flush
+
+
+def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], bool]) -> Notes:
+    """
+    Note what the flush will forget.
+
+    In the application's thread, in `before_flush`. Reads the rows whose old
+    values the objects do not have (an attribute set after a commit has expired
+    it; a row deleted with a deferred column), one query for each class.
+
+    Args:
+        may_read: Whether such a query is worth it for a shape.
+    """
+    notes: dict[State, Note] = {}
+    incomplete: dict[State, Shape] = {}
+    going = {sa_inspect(instance) for instance in session.deleted}
+    for state in [*going, *(sa_inspect(instance) for instance in session.dirty)]:
+        shape = shape_of(state)
+        if shape is None or state.key is None:
+            continue
+        # An orphan is deleted by the flush though nobody asked the session to.
+        gone = state in going or state.mapper._is_orphan(state)  # noqa: SLF001: what Session._flush asks
+        previous = _previous(state, shape)
+        if not previous and not gone:
+            continue
+        notes[state] = Note(previous)
+        if may_read(shape) and _lacks(state, shape, previous, gone=gone):
+            incomplete[state] = shape
+    _complete(session, notes, incomplete)
+    return notes
+
+
+def _previous(state: State, shape: Shape) -> dict[str, Any]:
+    current = state.dict
+    previous = {key: current.get(key, UNKNOWN) for key in shape.volatile}
+    previous.update((key, old) for key, old in state.committed_state.items() if key in shape.columns)
+    return previous
+
+
+def _lacks(state: State, shape: Shape, previous: Mapping[str, Any], *, gone: bool) -> bool:
+    """Whether the row must be read to know what it was."""
+    if gone:
+        return not shape.columns.keys() <= state.dict.keys() or any(map(_unknown, previous.values()))
+    return any(_unknown(old) for key, old in previous.items() if key in state.committed_state)
+
+
+def _complete(session: Session, notes: Mapping[State, Note], incomplete: Mapping[State, Shape]) -> None:
+    for shape, states in _by_shape(incomplete).items():
+        of_identity = {_identity(state): state for state in states}
+        for identity, values in rows.read(session, shape, of_identity.keys()):
+            if (state := of_identity.get(identity)) is None:
+                continue  # the database wrote the key otherwise than the application
+            found = notes[state]
+            current = state.dict
+            found.loaded.update((key, value) for key, value in values.items() if key not in current)
+            found.previous.update((key, values[key]) for key, old in found.previous.items() if _unknown(old))
+
+
+# --------------------------------------------------------------------------- after the flush
+
+
+def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, notes: Notes) -> list[Found]:
+    """
+    What the flush has changed: creates in the order of their adding, then updates, then deletes, by key.
+
+    In the application's thread, in `after_flush`: the SQL is done, the objects
+    are not yet refreshed. Reads what the database has put into rows by itself,
+    one query for each class.
+    """
+    created: list[tuple[State, Shape]] = []
+    updated: list[tuple[State, Shape]] = []
+    deleted: list[tuple[State, Shape]] = []
+    replaced: dict[Any, State] = {}
+    for state, (is_delete, list_only) in flush_context.states.items():
+        if list_only and is_delete:
+            replaced[state.key] = state  # its row may live on under a new object
+        if list_only or (shape := shape_of(state)) is None:
+            continue
+        (deleted if is_delete else created if state.key is None else updated).append((state, shape))
+    created.sort(key=lambda one: one[0].insert_order)
+    found = [*_drafts_of_saved(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
+    _fill(session, found)
+    saved = (_found(draft) for draft in found)
+    gone = (_deleted(state, shape, notes.get(state)) for state, shape in sorted(deleted, key=_by_key))
+    return [one for one in (*saved, *gone) if one is not None]
+
+
+def captured(flush_context: UOWTransaction, shape_of: ShapeOf) -> Iterable[Shape]:
+    """The shapes that a flush has touched, before anything is made of them."""
+    return (shape for state in flush_context.states if (shape := shape_of(state)) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A created or updated row, until what is missing of it is read."""
+
+    shape: Shape
+    operation: Operation
+    data: dict[str, Any]
+    missing: frozenset[str]
+    previous: dict[str, Any]
+    moved_from: tuple[Any, ...] | None = None
+
+
+def _drafts_of_saved(
+    created: Iterable[tuple[State, Shape]], replaced: Mapping[Any, State], notes: Notes
+) -> Iterable[_Draft]:
+    for state, shape in created:
+        current = state.dict
+        data = {key: current[key] for key in shape.columns if key in current}
+        before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
+        if before is not None:
+            # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
+            missing = shape.columns.keys() - data.keys()
+            yield _Draft(shape, Operation.UPDATE, data, frozenset(missing), _as_it_was(before, shape, notes.get(before)))
+            continue
+        # What nobody set is NULL, unless the database is to say.
+        data.update(dict.fromkeys(shape.columns.keys() - data.keys() - state.expired_attributes))
+        yield _Draft(shape, Operation.CREATE, data, frozenset(shape.columns.keys() - data.keys()), {})
+
+
+def _drafts_of_updated(updated: Iterable[tuple[State, Shape]], notes: Notes) -> Iterable[_Draft]:
+    for state, shape in updated:
+        current, known = state.dict, notes.get(state)
+        previous = {key: old for key, old in state.committed_state.items() if key in shape.columns}
+        if known is not None:
+            previous.update(known.previous)
+        if not previous:
+            continue
+        data = {key: current[key] for key in shape.columns if key in current}
+        if known is not None:
+            untouched = known.loaded.keys() - previous.keys() - data.keys()
+            data.update((key, known.loaded[key]) for key in untouched)
+        missing = shape.columns.keys() - data.keys()
+        if missing and not _set(previous, data, shape):
+            continue  # nothing was set, so nothing was written: not worth a query
+        old = _identity(state)
+        moved = any(data.get(key) != part for key, part in zip(shape.key, old, strict=True))
+        yield _Draft(shape, Operation.UPDATE, data, frozenset(missing), previous, old if moved else None)
+
+
+def _set(previous: Mapping[str, Any], data: Mapping[str, Any], shape: Shape) -> bool:
+    """Whether anything may have been written: a value differs, or cannot be compared yet."""
+    return any(
+        not _same(shape.columns[key], old, data[key]) if key in data else key not in shape.volatile or not _unknown(old)
+        for key, old in previous.items()
+    )
+
+
+def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
+    """Read what the database has put into rows by itself."""
+    waiting: dict[Shape, dict[tuple[Any, ...], _Draft]] = {}
+    for draft in drafts:
+        if draft.missing:
+            key = tuple(draft.data.get(name) for name in draft.shape.key)
+            waiting.setdefault(draft.shape, {})[key] = draft
+    for shape, of_identity in waiting.items():
+        for identity, values in rows.read(session, shape, of_identity.keys()):
+            if (draft := of_identity.get(identity)) is not None:
+                draft.data.update((key, values[key]) for key in draft.missing)
+
+
+def _found(draft: _Draft) -> Found | None:
+    """The change of a created or updated row; None if no value is another than before."""
+    shape, data = draft.shape, draft.data
+    identity = tuple(data.get(key) for key in shape.key)
+    if draft.operation is Operation.CREATE:
+        return Found(shape, Change(shape.resource, Operation.CREATE, identity, data))
+    known = {key: old for key, old in draft.previous.items() if not _unknown(old)}
+    changed = [key for key, old in known.items() if not _same(shape.columns[key], old, data.get(key))]
+    unknown = [key for key in draft.previous if key not in known]
+    if not changed and all(key in shape.volatile for key in unknown):
+        return None
+    return Found(
+        shape,
+        Change(
+            resource=shape.resource,
+            operation=Operation.UPDATE,
+            identity=identity,
+            data=data,
+            previous={key: known[key] for key in changed},
+            changed=(*changed, *unknown),
+            moved_from=draft.moved_from,
+        ),
+    )
+
+
+def _deleted(state: State, shape: Shape, known: Note | None) -> Found:
+    data = _as_it_was(state, shape, known)
+    return Found(shape, Change(shape.resource, Operation.DELETE, _identity(state), data))
+
+
+# --------------------------------------------------------------------------- both
+
+
+def _as_it_was(state: State, shape: Shape, known: Note | None) -> dict[str, Any]:
+    """A row before the flush, whatever was set on its object since."""
+    values = {**(known.loaded if known else {}), **state.dict, **state.committed_state}
+    if known is not None:
+        values.update(known.previous)
+    return {key: values[key] for key in shape.columns if key in values and not _unknown(values[key])}
+
+
+def _identity(state: State) -> tuple[Any, ...]:
+    """The primary key under which the session knows a persistent object."""
+    return tuple(state.key[1]) if state.key is not None else ()
+
+
+def _by_key(one: tuple[State, Shape]) -> tuple[str, str]:
+    """Numbers of one length sort as numbers; that it is the same in every run is all that matters."""
+    state, shape = one
+    return shape.resource, "".join(f"{part!s:>20}" for part in _identity(state))
+
+
+def _by_shape(states: Mapping[State, Shape]) -> dict[Shape, list[State]]:
+    grouped: dict[Shape, list[State]] = {}
+    for state, shape in states.items():
+        grouped.setdefault(shape, []).append(state)
+    return grouped
+
+
+def _unknown(value: Any) -> bool:
+    return isinstance(value, LoaderCallableStatus)
+
+
+def _same(column: Column[Any], old: Any, new: Any) -> bool:
+    """Whether the column's type calls two values equal; one that cannot say so calls them different."""
+    if _unknown(old):
+        return False
+    try:
+        return bool(column.type.compare_values(old, new))
+    except Exception:  # a value's own __eq__: an array has no truth, a stranger's may raise anything
+        return False

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from sqla_webhooks import models
-from sqla_webhooks.errors import DatabaseBusy
+from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
 
 
 class Database:
@@ -65,6 +66,23 @@ class Database:
         self._refuse_if_busy()
         with self.engine.begin() as connection:
             yield connection
+
+    def of_session(self, session: Session) -> Connection:
+        """
+        The connection on which *session* is in its transaction.
+
+        Raises:
+            ConfigurationError: The session is bound to another database.
+        """
+        bind_arguments = {} if session.bind is not None else {"bind": self.engine}
+        connection = session.connection(bind_arguments=bind_arguments)
+        if connection.engine.pool is not self.engine.pool:
+            message = (
+                f"the session writes to {connection.engine.url!r} and the webhook_ tables are on {self.engine.url!r}: "
+                "give a session of the factory that install() got"
+            )
+            raise ConfigurationError(message)
+        return connection
 
     def create_tables(self) -> None:
         """

@@ -1,0 +1,217 @@
+"""
+Where events go: the endpoints, by Python API.
+
+Each call is one short transaction of its own on the application's database,
+in the caller's thread; with `session=` it is part of that session's
+transaction instead, and of its fate.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from sqla_webhooks._clock import Clock
+from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
+from sqla_webhooks.events import Endpoint
+from sqla_webhooks.outbox import endpoints as table
+from sqla_webhooks.outbox.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an endpoint must be. Each check returns what is stored, or raises an `EndpointError`."""
+
+    check_url: Callable[[str], str]
+    check_events: Callable[[Iterable[str]], tuple[str, ...]]
+    check_secret: Callable[[str], str]
+    make_secret: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Who is told of a write."""
+
+    #: A subscription is being made in the transaction of this session.
+    subscribed: Callable[[Session, tuple[str, ...]], None]
+    #: The subscriptions have changed.
+    written: Callable[[], None]
+    #: Deliveries may have become due.
+    due: Callable[[], None]
+
+
+class Endpoints:
+    """`webhooks.endpoints`. Safe for any thread."""
+
+    def __init__(self, database: Database, *, rules: Rules, effects: Effects, clock: Clock) -> None:
+        self._database = database
+        self._rules = rules
+        self._effects = effects
+        self._clock = clock
+
+    def create(
+        self,
+        url: str,
+        events: Iterable[str],
+        *,
+        secret: str | None = None,
+        description: str = "",
+        session: Session | None = None,
+    ) -> Endpoint:
+        """
+        Add an endpoint, which gets every matching change from now on.
+
+        Args:
+            url: Where to POST to: https, and a public address, unless settings allow more.
+            events: Patterns: `*`, `order.*`, `*.created`, `order.created`.
+            secret: `whsec_` and the base64 of 24 to 64 bytes; made if not given.
+            description: For people.
+            session: Write in this session's transaction; its own changes
+                count for the new endpoint at once.
+
+        Returns:
+            The endpoint with its `secret`, which can be read here and never again.
+
+        Raises:
+            InvalidURL, InvalidSubscription: The message says what to write instead.
+            EndpointError: The secret is not one.
+        """
+        now = self._clock.now()
+        endpoint = Endpoint(
+            id=f"ep_{secrets.token_hex(16)}",
+            url=self._rules.check_url(url),
+            events=self._rules.check_events(events),
+            enabled=True,
+            description=description,
+            created_at=now,
+            updated_at=now,
+            secret=self._rules.make_secret() if secret is None else self._check_secret(secret),
+        )
+        with self._transaction(session) as connection:
+            table.add(connection, endpoint)
+        if session is not None:
+            self._effects.subscribed(session, endpoint.events)
+        return endpoint
+
+    def get(self, id: str) -> Endpoint:
+        """
+        One endpoint, without its secret.
+
+        Raises:
+            NotFound: There is none of that id, or it was deleted.
+        """
+        with self._database.read() as connection:
+            return _found(table.find(connection, id), id)
+
+    def list(self) -> list[Endpoint]:
+        """Every endpoint, oldest first, without secrets."""
+        with self._database.read() as connection:
+            return table.find_all(connection)
+
+    def update(
+        self,
+        id: str,
+        *,
+        url: str | None = None,
+        events: Iterable[str] | None = None,
+        description: str | None = None,
+        session: Session | None = None,
+    ) -> Endpoint:
+        """
+        Change what is given and leave the rest.
+
+        A new URL counts for the next attempt of what waits already; new
+        events count for changes from now on.
+
+        Raises:
+            InvalidURL, InvalidSubscription, NotFound: As for `create()` and `get()`.
+        """
+        values: dict[str, Any] = {}
+        if url is not None:
+            values["url"] = self._rules.check_url(url)
+        if events is not None:
+            values["events"] = self._rules.check_events(events)
+        if description is not None:
+            values["description"] = description
+        with self._transaction(session) as connection:
+            self._change(connection, id, **values)
+            updated = _found(table.find(connection, id), id)
+        if session is not None:
+            self._effects.subscribed(session, updated.events)
+        return updated
+
+    def disable(self, id: str, *, session: Session | None = None) -> Endpoint:
+        """
+        Send nothing more. What waits, and what happens meanwhile, is held until `enable()`.
+
+        A request that runs is let finish.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        with self._transaction(session) as connection:
+            self._change(connection, id, enabled=False)
+            table.hold(connection, id)
+            return _found(table.find(connection, id), id)
+
+    def enable(self, id: str, *, session: Session | None = None) -> Endpoint:
+        """
+        Send again, and first what was held, in the order of its changes.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        with self._transaction(session) as connection:
+            self._change(connection, id, enabled=True)
+            table.release(connection, id, now=self._clock.now())
+            enabled = _found(table.find(connection, id), id)
+        if session is None:
+            self._effects.due()
+        return enabled
+
+    def delete(self, id: str, *, session: Session | None = None) -> None:
+        """
+        Remove an endpoint and forget its secret. What still waits for it is cancelled; its history stays.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        now = self._clock.now()
+        with self._transaction(session) as connection:
+            self._change(connection, id, enabled=False, deleted_at=now, secret="")
+            table.cancel(connection, id, now=now)
+
+    def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
+        if not table.change(connection, public_id, now=self._clock.now(), **values):
+            _found(None, public_id)
+
+    def _check_secret(self, secret: str) -> str:
+        try:
+            return self._rules.check_secret(secret)
+        except ConfigurationError as error:
+            raise EndpointError(str(error)) from None
+
+    @contextmanager
+    def _transaction(self, session: Session | None) -> Iterator[Connection]:
+        """The caller's transaction if a session is given, one of our own if not."""
+        if session is not None:
+            yield self._database.of_session(session)
+            return
+        with self._database.write() as connection:
+            yield connection
+        self._effects.written()
+
+
+def _found(endpoint: Endpoint | None, public_id: str) -> Endpoint:
+    if endpoint is None:
+        message = (
+            f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
+        )
+        raise NotFound(message)
+    return endpoint

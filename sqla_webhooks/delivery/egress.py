@@ -126,7 +126,7 @@ class GuardedAdapter(HTTPAdapter):
         self._policy = policy
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002: the signature of requests
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
         self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **options)
         self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._policy)
 

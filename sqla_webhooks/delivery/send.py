@@ -61,7 +61,7 @@ class Sender:
             outcome = self._post(request, start + self._timeout)
         except DeliveryError as error:
             outcome = error
-        except Exception as error:  # a delivery must come to something, whatever the libraries below raise
+        except Exception as error:  # noqa: BLE001  # a delivery must come to something, whatever the libraries below raise
             outcome = explain(error)
         return Result(request.claim, started_at, self._clock.monotonic() - start, outcome)
 
@@ -70,7 +70,9 @@ class Sender:
         self._adapter.close()
 
     def _post(self, request: Request, deadline: float) -> Answer:
-        prepared = requests.Request("POST", request.claim.url, data=request.body, headers=dict(request.headers)).prepare()
+        prepared = requests.Request(
+            "POST", request.claim.url, data=request.body, headers=dict(request.headers)
+        ).prepare()
         timeout = Timeout(total=self._timeout, connect=self._connect_timeout, read=self._timeout)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]  # it takes urllib3's Timeout too, and this is the only way to a total
         try:
@@ -85,7 +87,7 @@ class Sender:
         return Answer(response.status_code, _text(body), dict(response.headers))
 
     def _read(self, response: requests.Response, deadline: float) -> tuple[bytes, bool]:
-        """The body's beginning, and whether that was all. Not decompressed: a small body may be a large one in disguise."""
+        """The body's beginning as it came, for decompressed it may be huge; and whether that was all."""
         body = bytearray()
         while len(body) < READ_LIMIT:
             if self._clock.monotonic() > deadline:
@@ -109,12 +111,10 @@ def _explained(error: Exception) -> DeliveryError:
     inner = _reason(error)
     if isinstance(error, requests.exceptions.SSLError | TLSError) or isinstance(inner, TLSError):
         return TLSFailed(f"TLS failed: {_innermost(inner)}")
-    if isinstance(error, requests.Timeout | URLLibTimeout | TimeoutError) or isinstance(inner, URLLibTimeout):
-        # NewConnectionError is a kind of timeout to urllib3, and no timeout at all.
-        if not isinstance(inner, NewConnectionError):
-            return TimedOut("no complete answer in time")
-    if isinstance(inner, NewConnectionError):
+    if isinstance(inner, NewConnectionError):  # first: to urllib3 it is a kind of timeout
         return ConnectFailed(f"no connection: {_innermost(inner)}")
+    if isinstance(error, requests.Timeout | TimeoutError) or isinstance(inner, URLLibTimeout):
+        return TimedOut("no complete answer in time")
     if isinstance(error, requests.RequestException | HTTPError | OSError):
         return InvalidAnswer(f"the connection broke: {_innermost(inner)}")
     logger.error("an attempt failed in an unforeseen way", exc_info=error)

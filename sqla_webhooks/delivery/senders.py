@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from sqla_webhooks._clock import Clock
 from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.events import Result
@@ -73,9 +74,12 @@ class SenderPool:
         on_result: Called in a sender's thread when a result is there.
     """
 
-    def __init__(self, make_sender: Callable[[], Sender], *, size: int, on_result: Callable[[], None]) -> None:
+    def __init__(
+        self, make_sender: Callable[[], Sender], *, size: int, clock: Clock, on_result: Callable[[], None]
+    ) -> None:
         self._make_sender = make_sender
         self._size = size
+        self._clock = clock
         self._on_result = on_result
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
@@ -105,10 +109,17 @@ class SenderPool:
                 self._in_flight -= len(collected)
                 return collected
 
-    def close(self) -> None:
-        """Let each thread end after the request it is at. Does not wait: a request may take long."""
+    def close(self, *, deadline: float) -> None:
+        """
+        Let each thread end after the request it is at.
+
+        Args:
+            deadline: Until when to wait for them, on the monotonic clock.
+        """
         for _ in self._threads:
             self._requests.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - self._clock.monotonic()))
         self._threads.clear()
 
     def _start_thread(self) -> None:

@@ -128,7 +128,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _check_time(sent_at: str, tolerance: float, clock: Clock) -> None:
-    if not (sent_at.isascii() and sent_at.isdigit() and len(sent_at) <= 12):  # noqa: PLR2004: to the year 33658
+    if not (sent_at.isascii() and sent_at.isdigit() and len(sent_at) <= 12):  # noqa: PLR2004  # to the year 33658
         message = f"{TIMESTAMP} is not a number of seconds"
         raise SignatureError(message)
     off = clock.now().timestamp() - int(sent_at)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Claim, DeliveryState
@@ -48,6 +49,8 @@ def claim(database: Database, limit: int, *, now: datetime, lease: float) -> lis
     Returns:
         Claims in the order of their numbers.
     """
+    if limit < 1:
+        return []
     with database.read() as connection:
         due = _due(connection, limit, now)
     if not due:
@@ -74,7 +77,7 @@ def _due(connection: Connection, limit: int, now: datetime) -> Sequence[int]:
     return connection.execute(oldest).scalars().all()
 
 
-def _set_aside(connection: Connection, rows: Sequence[Row[tuple[object, ...]]], now: datetime) -> None:
+def _set_aside(connection: Connection, rows: Sequence[Any], now: datetime) -> None:
     """Hold or cancel what turns out to be for an endpoint disabled or deleted since."""
     held = [row.id for row in rows if not row.enabled and row.deleted_at is None]
     cancelled = [row.id for row in rows if row.deleted_at is not None]
@@ -91,7 +94,7 @@ def _set_aside(connection: Connection, rows: Sequence[Row[tuple[object, ...]]], 
         )
 
 
-def _claim(row: Row[tuple[object, ...]], token: str) -> Claim:
+def _claim(row: Any, token: str) -> Claim:
     return Claim(
         delivery_id=row.id,
         token=token,

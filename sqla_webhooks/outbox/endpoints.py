@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import DeliveryState, Endpoint
@@ -131,7 +131,7 @@ def _pattern_list(patterns: Sequence[str]) -> str:
     return encoding.dumps(list(patterns)).decode()
 
 
-def _shown(row: Row[Any]) -> Endpoint:
+def _shown(row: Any) -> Endpoint:
     return Endpoint(
         id=row.public_id,
         url=row.url,

@@ -10,9 +10,11 @@ ran out while its enrichers worked does no harm, and is not made to fail either.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -55,10 +57,14 @@ class FanOut:
     Used by one thread at a time: the relay's, or that of `drain()`.
     """
 
-    def __init__(self, database: Database, *, token: str, keep_all: bool) -> None:
+    def __init__(self, database: Database, *, keep_all: bool) -> None:
         self._database = database
-        self._token = token
         self._keep_all = keep_all
+        self.forget()
+
+    def forget(self) -> None:
+        """Be another relay: in a forked child, the parent's lease is not ours."""
+        self._token = secrets.token_hex(16)
         self._revision = -1
         self._routes: list[_Route] = []
 
@@ -93,22 +99,22 @@ class FanOut:
         with self._database.write() as connection:
             connection.execute(mine.values(token=None, expires_at=None))
 
-    def __call__(self, rows: Sequence[OutboxRow], messages: Sequence[Message], *, now: datetime) -> int | None:
+    def __call__(self, rows: Sequence[OutboxRow], messages: Sequence[Message], *, now: datetime) -> bool:
         """
         Replace *rows* by *messages* and their deliveries, in one transaction.
 
         Returns:
-            How many deliveries were made, or None if the rows were gone, in
-            which case nothing was done.
+            Whether it was done; if not, the rows were gone already.
         """
         try:
             with self._database.write() as connection:
                 connection.execute(update(models.lease).where(models.lease.c.name == LEASE).values(name=LEASE))
                 _remove(connection, rows)
                 self._refresh(connection)
-                return self._insert(connection, messages, now)
+                self._insert(connection, messages, now)
         except _Gone:
-            return None
+            return False
+        return True
 
     def _refresh(self, connection: Connection) -> None:
         revision = subscribed.revision(connection)
@@ -121,7 +127,7 @@ class FanOut:
         self._routes = [_Route(row.id, Patterns.of(encoding.loads(row.events)), row.enabled) for row in found]
         self._revision = revision
 
-    def _insert(self, connection: Connection, messages: Sequence[Message], now: datetime) -> int:
+    def _insert(self, connection: Connection, messages: Sequence[Message], now: datetime) -> None:
         routed = [
             (message, routes)
             for message in messages
@@ -129,9 +135,9 @@ class FanOut:
             or self._keep_all
         ]
         if not routed:
-            return 0
+            return
         numbers = _insert_events(connection, [message for message, _ in routed])
-        deliveries = [
+        deliveries: list[dict[str, Any]] = [
             {
                 "event_id": numbers[message.event.id],
                 "endpoint_id": route.endpoint_id,
@@ -146,7 +152,6 @@ class FanOut:
         _queue(connection, deliveries, now)
         if deliveries:
             connection.execute(insert(models.delivery), deliveries)
-        return len(deliveries)
 
 
 def ordering_key(endpoint_id: int, event: Event) -> int:
@@ -195,7 +200,7 @@ def _event_row(message: Message) -> dict[str, object]:
     }
 
 
-def _queue(connection: Connection, deliveries: Sequence[dict[str, object]], now: datetime) -> None:
+def _queue(connection: Connection, deliveries: Sequence[dict[str, Any]], now: datetime) -> None:
     """
     Make the first of each row's queue due now; the others wait for their predecessor to settle.
 

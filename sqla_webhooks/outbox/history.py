@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Operation, StoredEvent
@@ -38,7 +38,7 @@ _DELIVERIES = (
 )
 
 
-def events(connection: Connection, limit: int, *, type: str | None = None) -> list[StoredEvent]:  # noqa: A002: the field's name
+def events(connection: Connection, limit: int, *, type: str | None = None) -> list[StoredEvent]:
     """The newest events, newest first."""
     query = _EVENTS.order_by(_event.c.id.desc()).limit(limit)
     if type is not None:
@@ -92,7 +92,7 @@ def attempts(connection: Connection, number: int) -> list[Attempt]:
     ]
 
 
-def _stored_event(row: Row[Any]) -> StoredEvent:
+def _stored_event(row: Any) -> StoredEvent:
     return StoredEvent(
         id=row.public_id,
         type=row.type,
@@ -104,7 +104,7 @@ def _stored_event(row: Row[Any]) -> StoredEvent:
     )
 
 
-def _shown(row: Row[Any]) -> Delivery:
+def _shown(row: Any) -> Delivery:
     return Delivery(
         id=row.id,
         event_id=row.event_id,

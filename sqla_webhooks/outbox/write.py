@@ -41,7 +41,9 @@ def write(
         {
             "transaction_id": transaction,
             "captured_at": captured_at,
-            "changes": encoding.dumps([_packed(one) for one in changes[start : start + CHANGES_PER_ROW]], report=report),
+            "changes": encoding.dumps(
+                [_packed(one) for one in changes[start : start + CHANGES_PER_ROW]], report=report
+            ),
         }
         for start in range(0, len(changes), CHANGES_PER_ROW)
     ]

@@ -1,0 +1,178 @@
+"""
+The relay's path, once through: take, coalesce, enrich, fan out, claim, send, record.
+
+No step calls the next; they are all called here. Each database step is one
+short transaction of its own, and none is open while an enricher's code, a
+receiver of a signal or a request runs, but for the enrichers' own reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from sqla_webhooks import encoding
+from sqla_webhooks.coalesce import coalesce
+from sqla_webhooks.config import Settings
+from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.record import announce, decide
+from sqla_webhooks.delivery.senders import Senders
+from sqla_webhooks.events import Event, OutboxRow, Result
+from sqla_webhooks.outbox.claim import claim
+from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.fan_out import FanOut, Message
+from sqla_webhooks.outbox.settle import settle
+from sqla_webhooks.outbox.take import take
+
+#: Seconds for which one relay leads, once it has outbox rows to turn into
+#: events. Short: should it be killed, that is how long the others wait.
+LEAD = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn did."""
+
+    #: Events made public.
+    events: int = 0
+    #: Requests handed to the senders.
+    sent: int = 0
+    #: Results recorded.
+    recorded: int = 0
+    #: Whether the outbox holds more than was taken.
+    backlog: bool = False
+    #: Whether the outbox waits for another relay, which leads.
+    led_elsewhere: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether another turn may find work at once."""
+        return self.backlog or bool(self.events or self.sent or self.recorded)
+
+
+class Relay:
+    """
+    The path of one installation.
+
+    Used by one thread at a time: the relay's, or the one that drains.
+
+    Args:
+        enrich: Adds to events what the application's enrichers say.
+        look: Called with the connection of each look at the outbox.
+        report: Told the type of each value that no rule can encode.
+        source: The sender of the signals.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        fan_out: FanOut,
+        enrich: Callable[[Sequence[Event]], list[Event]],
+        look: Callable[[Connection], None],
+        report: encoding.Report,
+        source: object,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = settings.clock
+        self._fan_out = fan_out
+        self._enrich = enrich
+        self._look = look
+        self._report = report
+        self._source = source
+        self._dialect = Standard()
+        #: Results whose record the database refused so far.
+        self._results: list[Result] = []
+        self._leads_until: datetime | None = None
+        #: The earliest retry that this process knows of: a hint, the poll finds the rest.
+        self.next_retry_at: datetime | None = None
+
+    def run_once(self, senders: Senders, *, taking: bool = True) -> Turn:
+        """
+        One turn.
+
+        Args:
+            senders: Where requests go, and results come from.
+            taking: Whether to look at the outbox, or only at what is due.
+
+        Raises:
+            SQLAlchemyError: The database failed. Nothing is lost: call again.
+        """
+        rows = self._take() if taking else []
+        leads = bool(rows) and self._lead()
+        events = self._enrich(coalesce(rows, together=self._settings.coalesce)) if leads else []
+        messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
+        relayed = leads and self._fan_out(rows, messages, now=self._clock.now())
+        claims = claim(self._database, senders.room, now=self._clock.now(), lease=self._settings.lease)
+        for one in claims:
+            senders.submit(self._dialect.request(one, now=self._clock.now()))
+        return Turn(
+            events=len(events) if relayed else 0,
+            sent=len(claims),
+            recorded=self.record(senders),
+            backlog=leads and len(rows) >= self._settings.batch_size,
+            led_elsewhere=bool(rows) and not leads,
+        )
+
+    def record(self, senders: Senders) -> int:
+        """
+        Write down what came of the requests that have ended, and say so; how many.
+
+        Raises:
+            SQLAlchemyError: The database failed; the next call tries again.
+        """
+        self._results += senders.collect()
+        if not self._results:
+            return 0
+        now = self._clock.now()
+        recorded = settle(self._database, [decide(one, self._settings.retries) for one in self._results], now=now)
+        count = len(self._results)
+        self._results.clear()
+        for one in recorded:
+            self._note_retry(one.next_attempt_at)
+            announce(self._source, one, now=now)
+        return count
+
+    def forget(self) -> None:
+        """Begin anew in a forked child: what was remembered is the parent's."""
+        self._results.clear()
+        self._leads_until = self.next_retry_at = None
+        self._fan_out.forget()
+
+    def step_down(self) -> None:
+        """
+        Let another relay lead at once.
+
+        Raises:
+            SQLAlchemyError: The database failed; the lease ends by itself.
+        """
+        if self._leads_until is not None:
+            self._leads_until = None
+            self._fan_out.release_lease()
+
+    def _take(self) -> list[OutboxRow]:
+        with self._database.read() as connection:
+            self._look(connection)
+            rows = take(connection, self._settings.batch_size)
+        if not rows:
+            self.step_down()
+        return rows
+
+    def _lead(self) -> bool:
+        """Hold the lease; renewed when half of it is gone, so that a backlog costs few writes."""
+        now = self._clock.now()
+        if self._leads_until is None or self._leads_until - now < timedelta(seconds=LEAD / 2):
+            held = self._fan_out.hold_lease(now, LEAD)
+            self._leads_until = now + timedelta(seconds=LEAD) if held else None
+        return self._leads_until is not None
+
+    def _note_retry(self, due: datetime | None) -> None:
+        earliest, now = self.next_retry_at, self._clock.now()
+        if earliest is not None and earliest <= now:
+            earliest = None
+        self.next_retry_at = min((one for one in (earliest, due) if one is not None), default=None)

@@ -31,9 +31,12 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 try:
-    import orjson
-except ImportError:  # an optional speed-up: the standard library gives the same JSON
-    orjson = None  # type: ignore[assignment]  # absent, and each use asks first
+    import orjson as _orjson
+except ImportError:
+    _orjson = None  # type: ignore[assignment]  # the extra is not installed
+
+#: An optional speed-up: the standard library gives the same JSON.
+orjson: Any = _orjson
 
 #: Told the type of each value that no rule knows.
 Report: TypeAlias = Callable[[type], None]
@@ -59,7 +62,7 @@ def dumps(value: Any, *, report: Report | None = None) -> bytes:
     unknown = _Unknown(report)
     try:
         if orjson is not None:
-            return orjson.dumps(value, default=unknown.encode, option=_ORJSON)
+            return bytes(orjson.dumps(value, default=unknown.encode, option=_ORJSON))
         return _text(value, unknown).encode()
     except (TypeError, ValueError, RecursionError, UnicodeError):
         return _text(_plain(value, unknown, 0), unknown).encode()
@@ -101,7 +104,7 @@ class _Unknown:
     def encode(self, value: Any) -> Any:
         try:
             return encode(value)
-        except Exception:  # whatever a stranger's __str__ or isoformat raises: encoding is total
+        except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
             return self.replace(value)
 
     def replace(self, value: Any) -> dict[str, str]:
@@ -115,7 +118,7 @@ def _text(value: Any, unknown: _Unknown) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=unknown.encode)
 
 
-def _plain(value: Any, unknown: _Unknown, depth: int) -> Any:
+def _plain(value: Any, unknown: _Unknown, depth: int) -> Any:  # noqa: PLR0911  # one for each kind
     """*value* with nothing left in it that a JSON library could refuse."""
     kind = type(value)
     if value is None or kind in (bool, int):
@@ -193,7 +196,8 @@ _RULES: dict[type, Callable[[Any], Any]] = {
     float: float.__float__,
     Mapping: dict,
     PurePath: str,
-} | dict.fromkeys((IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str)
+    **dict.fromkeys((IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str),
+}
 
 # Types that orjson has rules of its own for are passed to ours. It offers no such
 # switch for UUID and Enum, whose rules are the same, nor for NaN, which is null too.

@@ -17,9 +17,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Column, select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 500
 
 #: What an enricher is: given the row and the payload, it changes the payload in place.
-Function: TypeAlias = Callable[[Any, dict[str, Any]], None]
+Function: TypeAlias = Callable[[Any, dict[str, Any]], object]
 F = TypeVar("F", bound=Function)
 
 
@@ -46,16 +45,14 @@ class Enricher:
     function: Function
     options: tuple[ExecutableOption, ...] = field(default=(), repr=False)
 
-    def __call__(self, sender: type, *, instance: Any, payload: dict[str, Any], event: Event) -> None:
-        returned = self.function(instance, payload)
+    def __call__(self, _model: type, *, instance: Any, payload: dict[str, Any], event: Event) -> None:  # noqa: ARG002  # the signal's arguments
+        returned: object = self.function(instance, payload)
         if returned is not None:
             message = f"it returned {type(returned).__name__}; an enricher changes the payload in place"
             raise TypeError(message)
 
 
-def enricher(
-    model: type, *, options: Iterable[ExecutableOption] = (), signal: Signal = enriching
-) -> Callable[[F], F]:
+def enricher(model: type, *, options: Iterable[ExecutableOption] = (), signal: Signal = enriching) -> Callable[[F], F]:
     """
     Register a function that adds to the payloads of *model*'s events.
 
@@ -81,17 +78,15 @@ def enricher(
     Raises:
         ConfigurationError: *model* is not mapped, or the function is `async`.
     """
-    try:
-        mapper = sa_inspect(model)
-    except NoInspectionAvailable:
-        mapper = None
-    if not isinstance(mapper, Mapper):
+    if not isinstance(sa_inspect(model, raiseerr=False), Mapper):
         message = f"@enricher({model!r}): name a mapped class"
         raise ConfigurationError(message)
 
     def register(function: F) -> F:
         if inspect.iscoroutinefunction(function):
-            message = f"the enricher {function.__qualname__} is async; it runs in a plain thread: write a plain function"
+            message = (
+                f"the enricher {function.__qualname__} is async; it runs in a plain thread: write a plain function"
+            )
             raise ConfigurationError(message)
         signal.connect(Enricher(function, tuple(options)), sender=model, weak=False)
         return function
@@ -131,12 +126,7 @@ class Enrichment:
     def _receivers(self, mapper: Mapper[Any]) -> list[Callable[..., Any]]:
         """Base classes first, then in order of registration; each once."""
         classes = [base.class_ for base in reversed(list(mapper.iterate_to_root()))]
-        found = [
-            receiver
-            for signal in self._signals
-            for cls in classes
-            for receiver in signal.receivers_in_order(cls)
-        ]
+        found = [receiver for signal in self._signals for cls in classes for receiver in signal.receivers_in_order(cls)]
         return list({id(receiver): receiver for receiver in found}.values())
 
     def _enrich(
@@ -182,16 +172,16 @@ def _run(model: type, receivers: Sequence[Callable[..., Any]], event: Event, ins
             logger.exception("an enricher failed; the event goes on without it", extra={"webhooks.event": event.id})
             enricher_failed.tell(model, enricher=receiver, event=event, error=error)
         else:
-            event = replace(event, data=data)  # noqa: PLW2901: the next enricher sees what this one added
+            event = replace(event, data=data)  # the next enricher sees what this one added
     return event
 
 
-def _identity(columns: Sequence[Column[Any]], event: Event) -> tuple[Any, ...]:
+def _identity(columns: Sequence[ColumnElement[Any]], event: Event) -> tuple[Any, ...]:
     """The primary key as Python values, out of JSON."""
     return tuple(_value(column, part) for column, part in zip(columns, event.identity, strict=True))
 
 
-def _value(column: Column[Any], part: Any) -> Any:
+def _value(column: ColumnElement[Any], part: Any) -> Any:
     try:
         kind = column.type.python_type
     except NotImplementedError:

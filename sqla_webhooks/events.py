@@ -145,7 +145,7 @@ class Answer:
     @property
     def ok(self) -> bool:
         """Whether the status is 2xx. A redirect is not: it is a failure."""
-        return 200 <= self.status < 300  # noqa: PLR2004: the 2xx class itself
+        return 200 <= self.status < 300  # noqa: PLR2004  # the 2xx class itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Column
+from sqlalchemy import Column, ColumnElement
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import ColumnProperty, Mapper, QueryableAttribute, mapperlib
 
 from sqla_webhooks import models
@@ -26,12 +26,16 @@ logger = logging.getLogger(__name__)
 
 # A name says secret if one of its words, or two in a row, is on the list.
 _SECRET_WORDS = frozenset(
-    "password passwd passphrase passcode pwd secret secrets token tokens apikey credential credentials "
-    "cvv cvc pin otp totp ssn salt".split()
+    {
+        *("password", "passwd", "passphrase", "passcode", "pwd", "pin", "otp", "totp", "credential", "credentials"),
+        *("secret", "secrets", "token", "tokens", "apikey", "salt", "ssn", "cvv", "cvc"),
+    }
 )
 _SECRET_PAIRS = frozenset(
-    ("api_key", "private_key", "secret_key", "access_key", "signing_key", "encryption_key", "auth_key")
-    + ("recovery_code", "recovery_codes", "backup_code", "backup_codes", "card_number")
+    {
+        *("api_key", "private_key", "secret_key", "access_key", "signing_key", "encryption_key", "auth_key"),
+        *("recovery_code", "recovery_codes", "backup_code", "backup_codes", "card_number"),
+    }
 )
 
 # "OrderLine" is Order|Line, "APIKey2" is API|Key2.
@@ -47,11 +51,11 @@ def snake_case(name: str) -> str:
 def says_secret(name: str) -> bool:
     """Whether a column of this name is left out unless the application names it."""
     words = snake_case(name).split("_")
-    pairs = {f"{first}_{second}" for first, second in zip(words, words[1:], strict=False)}
+    pairs = {f"{first}_{second}" for first, second in pairwise(words)}
     return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(pairs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Shape:
     """What is captured of the rows of one mapper."""
 
@@ -61,7 +65,7 @@ class Shape:
     columns: Mapping[str, Column[Any]]
     #: The attributes of the primary key, in key order.
     key: tuple[str, ...]
-    key_columns: tuple[Column[Any], ...]
+    key_columns: tuple[ColumnElement[Any], ...]
     #: Attributes whose value an UPDATE may change without anybody setting it.
     volatile: frozenset[str]
     #: Attributes left out because their names say secret.
@@ -73,7 +77,7 @@ class Resources:
     The shapes of one installation.
 
     Shapes are made when first asked for, in whichever thread that is, and are
-    never changed; two threads that make the same one make equal ones.
+    never changed; when two threads make the same one, the first is kept.
     """
 
     def __init__(self, *, include: Iterable[Any] = (), exclude: Iterable[Any] = ()) -> None:
@@ -125,7 +129,7 @@ class Resources:
 
     def _captured(self, mapper: Mapper[Any]) -> bool:
         """Whether the class is wanted, and is not a view of our own tables."""
-        if any(table.metadata is models.metadata for table in mapper.tables):
+        if any(getattr(table, "metadata", None) is models.metadata for table in mapper.tables):
             return False
         if any(issubclass(mapper.class_, one) for one in self._without):
             return False
@@ -158,7 +162,7 @@ def mapped() -> list[Mapper[Any]]:
     `configure_mappers()` walks the same one.
     """
     with _listing:
-        registries = mapperlib._all_registries()  # noqa: SLF001: see above
+        registries = mapperlib._all_registries()  # noqa: SLF001  # see above
         mappers = {mapper for registry in registries for mapper in registry.mappers}
     return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
 
@@ -184,7 +188,7 @@ def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[t
     classes, attributes = [], set()
     for one in given:
         if isinstance(one, QueryableAttribute) and isinstance(one.property, ColumnProperty):
-            attributes.add((one.class_, one.key))
+            attributes.add((one.parent.class_, one.key))
         elif isinstance(one, type) and _is_mapped(one):
             classes.append(one)
         else:
@@ -195,7 +199,4 @@ def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[t
 
 def _is_mapped(cls: type) -> bool:
     """Mapped itself, or a base of mapped classes such as a mixin or an abstract base."""
-    try:
-        return sa_inspect(cls) is not None
-    except NoInspectionAvailable:
-        return any(issubclass(mapper.class_, cls) for mapper in mapped())
+    return sa_inspect(cls, raiseerr=False) is not None or any(issubclass(mapper.class_, cls) for mapper in mapped())

@@ -111,7 +111,7 @@ def _decide(policy: RetryPolicy, attempt: int, elapsed: float, outcome: Answer |
 
 
 def call_state(attempt: int, elapsed: float, *, outcome: Answer | DeliveryError) -> RetryCallState:
-    """tenacity's view of a delivery whose attempts are rows."""
+    """The view that tenacity has of a delivery whose attempts are rows."""
     state = RetryCallState(_NOT_RETRYING, None, (), {})
     state.attempt_number = attempt
     if isinstance(outcome, DeliveryError):

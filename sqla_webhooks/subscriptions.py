@@ -85,7 +85,9 @@ def check(patterns: Iterable[str], resources: Collection[str]) -> tuple[str, ...
         raise InvalidSubscription(message)
     unique = tuple(dict.fromkeys(patterns))
     if not unique:
-        message = 'events is empty, so nothing would ever be sent: name patterns such as "order.*", or "*" for everything'
+        message = (
+            'events is empty, so nothing would ever be sent: name patterns such as "order.*", or "*" for everything'
+        )
         raise InvalidSubscription(message)
     for pattern in unique:
         _check_one(pattern, resources)
@@ -96,7 +98,7 @@ def _check_one(pattern: str, resources: Collection[str]) -> None:
     if pattern == EVERYTHING:
         return
     parts = pattern.split(".") if isinstance(pattern, str) else []
-    if len(parts) != 2 or not all(part == EVERYTHING or _PART.fullmatch(part) for part in parts):  # noqa: PLR2004: resource and verb
+    if len(parts) != 2 or not all(part == EVERYTHING or _PART.fullmatch(part) for part in parts):  # noqa: PLR2004  # resource and verb
         message = (
             f'{pattern!r} is not a subscription pattern: write "*", "order.*", "*.created" or "order.created", '
             "with no other wildcards"

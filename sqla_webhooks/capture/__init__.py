@@ -1,6 +1,7 @@
 """
 From a flush to its outbox row, in the application's thread and transaction.
 
+    factory       which sessions, and which database
     listen        the session's events, and the row they write
     interest      whether anybody has subscribed
     unit_of_work  what a flush has changed

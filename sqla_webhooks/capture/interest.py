@@ -57,6 +57,11 @@ class Interest:
         patterns = known.patterns if revision == known.revision else Patterns.of(subscribed.patterns(connection))
         self._known = _Known(revision, checked_at, patterns)
 
+    def keep_fresh(self, connection: Connection) -> None:
+        """Refresh before what is known grows stale, so that no flush has to. For the relay."""
+        if self._clock.monotonic() - self._known.checked_at >= FRESH / 2:
+            self.refresh(connection)
+
     def doubt(self) -> None:
         """Look again at the next chance: this process has written an endpoint."""
         known = self._known

@@ -67,6 +67,8 @@ class Capture:
         self._clock = clock
         self._wake = wake
         self._report = report
+        #: Under which we keep our own on sessions and flushes, which others use too.
+        self._key = f"sqla_webhooks.{id(self):x}"
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
@@ -120,7 +122,7 @@ class Capture:
             shape = self._resources.shape(state.mapper)
             return shape if shape is not None and (not fresh or wanted(shape)) else None
 
-        flush_context.attributes[self] = unit_of_work.note(session, shape_of, may_read=wanted)
+        flush_context.attributes[self._key] = unit_of_work.note(session, shape_of, may_read=wanted)
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -140,7 +142,7 @@ class Capture:
             shape = self._resources.shape(state.mapper)
             return shape if shape and (patterns.want(shape.resource) or own.want(shape.resource)) else None
 
-        notes = flush_context.attributes.pop(self, {})
+        notes = flush_context.attributes.pop(self._key, {})
         found = unit_of_work.changes(session, flush_context, shape_of, notes)
         if found:
             self._write(session, found)
@@ -149,8 +151,12 @@ class Capture:
         """Forget the transaction, and wake the relay if there may be something for it: the table knows."""
         if transaction.parent is not None:
             return  # a savepoint, or the flush's own
-        ended = session.info.pop(self, None)
-        if ended is not None and ended.wrote:
+        ended: _Transaction | None = session.info.pop(self._key, None)
+        if ended is None:
+            return
+        if ended.own:
+            self._interest.doubt()
+        if ended.wrote:
             self._wake()
 
     def _refresh(self, session: Session, flush_context: UOWTransaction) -> bool:
@@ -191,11 +197,11 @@ class Capture:
         transaction.wrote = True
 
     def _transaction(self, session: Session) -> _Transaction:
-        current: _Transaction = session.info.setdefault(self, _Transaction())
+        current: _Transaction = session.info.setdefault(self._key, _Transaction())
         return current
 
     def _own(self, session: Session) -> Patterns:
-        known: _Transaction | None = session.info.get(self)
+        known: _Transaction | None = session.info.get(self._key)
         return known.own if known is not None else _NOTHING
 
 

@@ -77,7 +77,7 @@ def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], boo
         if shape is None or state.key is None:
             continue
         # An orphan is deleted by the flush though nobody asked the session to.
-        gone = state in going or state.mapper._is_orphan(state)  # noqa: SLF001: what Session._flush asks
+        gone = state in going or state.mapper._is_orphan(state)  # noqa: SLF001  # what Session._flush asks
         previous = _previous(state, shape)
         if not previous and not gone:
             continue
@@ -135,7 +135,7 @@ def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, 
         if list_only or (shape := shape_of(state)) is None:
             continue
         (deleted if is_delete else created if state.key is None else updated).append((state, shape))
-    created.sort(key=lambda one: one[0].insert_order)
+    created.sort(key=lambda one: one[0].insert_order or 0)
     found = [*_drafts_of_saved(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
     _fill(session, found)
     saved = (_found(draft) for draft in found)
@@ -170,7 +170,9 @@ def _drafts_of_saved(
         if before is not None:
             # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
             missing = shape.columns.keys() - data.keys()
-            yield _Draft(shape, Operation.UPDATE, data, frozenset(missing), _as_it_was(before, shape, notes.get(before)))
+            yield _Draft(
+                shape, Operation.UPDATE, data, frozenset(missing), _as_it_was(before, shape, notes.get(before))
+            )
             continue
         # What nobody set is NULL, unless the database is to say.
         data.update(dict.fromkeys(shape.columns.keys() - data.keys() - state.expired_attributes))
@@ -214,8 +216,8 @@ def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
             waiting.setdefault(draft.shape, {})[key] = draft
     for shape, of_identity in waiting.items():
         for identity, values in rows.read(session, shape, of_identity.keys()):
-            if (draft := of_identity.get(identity)) is not None:
-                draft.data.update((key, values[key]) for key in draft.missing)
+            if (read := of_identity.get(identity)) is not None:
+                read.data.update((key, values[key]) for key in read.missing)
 
 
 def _found(draft: _Draft) -> Found | None:
@@ -287,5 +289,5 @@ def _same(column: Column[Any], old: Any, new: Any) -> bool:
         return False
     try:
         return bool(column.type.compare_values(old, new))
-    except Exception:  # a value's own __eq__: an array has no truth, a stranger's may raise anything
+    except Exception:  # noqa: BLE001  # a value's own __eq__: an array has no truth, a stranger's may raise anything
         return False

@@ -1,0 +1,73 @@
+"""
+Outgoing webhooks for any SQLAlchemy application, in one call.
+
+    from sqla_webhooks import install
+
+    webhooks = install(Session)
+    webhooks.endpoints.create("https://partner.example/hooks", events=["order.*"])
+
+The way of the data, which is also the order of the modules:
+
+    capture/     the application's flush becomes an outbox row, in its transaction
+    outbox/      the tables, and every SQL statement on them
+    relay/       a background thread walks the rest of the path:
+    coalesce     the changes of a transaction become events
+    enrich       the application adds to them
+    delivery/    each is rendered, signed, sent, and what came of it recorded
+    plugin       install() and Webhooks put the parts together
+"""
+
+from sqla_webhooks._version import __version__
+from sqla_webhooks.config import Settings
+from sqla_webhooks.delivery.sign import verify
+from sqla_webhooks.enrich import enricher
+from sqla_webhooks.errors import (
+    ConfigurationError,
+    DatabaseBusy,
+    DeliveryError,
+    EndpointError,
+    InvalidSubscription,
+    InvalidURL,
+    NotFound,
+    OutboxWriteError,
+    SignatureError,
+    WebhooksError,
+)
+from sqla_webhooks.events import Answer, Attempt, Delivery, DeliveryState, Endpoint, Event, Operation, StoredEvent
+from sqla_webhooks.plugin import Webhooks, install
+from sqla_webhooks.relay.thread import Drained
+from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, failed, unencodable
+
+__all__ = [
+    "Answer",
+    "Attempt",
+    "ConfigurationError",
+    "DatabaseBusy",
+    "Delivery",
+    "DeliveryError",
+    "DeliveryState",
+    "Drained",
+    "Endpoint",
+    "EndpointError",
+    "Event",
+    "InvalidSubscription",
+    "InvalidURL",
+    "NotFound",
+    "Operation",
+    "OutboxWriteError",
+    "Settings",
+    "SignatureError",
+    "StoredEvent",
+    "Webhooks",
+    "WebhooksError",
+    "__version__",
+    "dead",
+    "delivered",
+    "enricher",
+    "enricher_failed",
+    "enriching",
+    "failed",
+    "install",
+    "unencodable",
+    "verify",
+]

@@ -1,0 +1,119 @@
+"""What `install()` was given: the sessions to listen to, and the database they write to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from sqla_webhooks.errors import ConfigurationError
+
+#: A session class, whose sessions all are listened to, or one session.
+Listened: TypeAlias = type[Session] | Session
+
+#: Under which an installation is found again, on the class or in `Session.info`.
+_MARK = "_sqla_webhooks"
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """A session factory, understood."""
+
+    listened: Listened
+    engine: Engine | None
+
+    @classmethod
+    def of(cls, given: Any, *, bind: Engine | Connection | None) -> Factory:
+        """
+        Understand what `install()` was given.
+
+        Raises:
+            ConfigurationError: It is no session factory.
+        """
+        factory = given.session_factory if isinstance(given, scoped_session) else given
+        configured: Any = None
+        if isinstance(factory, sessionmaker):
+            # Every sessionmaker makes a subclass of its own, so that no other's sessions are listened to.
+            listened: Listened = factory.class_
+            configured = factory.kw.get("bind")
+        elif isinstance(factory, Session):
+            listened = factory
+            configured = factory.bind
+        elif isinstance(factory, type) and issubclass(factory, Session):
+            listened = factory
+        else:
+            message = (
+                f"install({given!r}): give a sessionmaker, a scoped_session, a Session subclass, Session itself, or "
+                "one session"
+            )
+            raise ConfigurationError(message)
+        chosen = bind if bind is not None else configured
+        if chosen is not None and not isinstance(chosen, Engine | Connection):
+            message = f"bind is {chosen!r}: give an Engine, as create_engine() makes it"
+            raise ConfigurationError(message)
+        return cls(listened, chosen.engine if chosen is not None else None)
+
+    def database(self) -> Engine:
+        """
+        The engine where the webhook tables are.
+
+        Raises:
+            ConfigurationError: Nobody has said.
+        """
+        if self.engine is None:
+            message = (
+                "it is not known which database the sessions write to: give the factory its bind before install(), "
+                "or install(..., bind=engine)"
+            )
+            raise ConfigurationError(message)
+        return self.engine
+
+    # ------------------------------------------------------------------ the installation on it
+
+    def installed(self) -> Any:
+        """The installation on exactly these sessions, or None."""
+        if isinstance(self.listened, Session):
+            return self.listened.info.get(_MARK)
+        return self.listened.__dict__.get(_MARK)
+
+    def mark(self, installation: object) -> None:
+        """Remember the installation."""
+        if isinstance(self.listened, Session):
+            self.listened.info[_MARK] = installation
+        else:
+            setattr(self.listened, _MARK, installation)
+
+    def unmark(self) -> None:
+        """Forget it."""
+        if isinstance(self.listened, Session):
+            self.listened.info.pop(_MARK, None)
+        elif _MARK in self.listened.__dict__:
+            delattr(self.listened, _MARK)
+
+    def check_alone(self) -> None:
+        """
+        See that no other installation hears the same sessions.
+
+        Raises:
+            ConfigurationError: One does, and every change would be captured twice.
+        """
+        cls = type(self.listened) if isinstance(self.listened, Session) else self.listened
+        wider = cls.__mro__ if isinstance(self.listened, Session) else cls.__mro__[1:]
+        narrower = () if isinstance(self.listened, Session) else _subclasses(cls)
+        for other in chain(wider, narrower):
+            if _MARK in other.__dict__:
+                message = (
+                    f"{other.__module__}.{other.__qualname__} has an installation already, and its sessions are "
+                    "among these: every change would be captured twice. Install on one of the two, or uninstall() first"
+                )
+                raise ConfigurationError(message)
+
+
+def _subclasses(cls: type[Session]) -> Iterator[type[Session]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)

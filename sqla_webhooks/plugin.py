@@ -1,0 +1,248 @@
+"""`install()` and `Webhooks`: the one place that knows all the parts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.sql.base import ExecutableOption
+
+from sqla_webhooks import signals, subscriptions
+from sqla_webhooks.capture.factory import Factory
+from sqla_webhooks.capture.interest import Interest
+from sqla_webhooks.capture.listen import Capture
+from sqla_webhooks.config import Options, Settings
+from sqla_webhooks.delivery import sign
+from sqla_webhooks.delivery.egress import EgressPolicy
+from sqla_webhooks.delivery.send import Sender
+from sqla_webhooks.endpoints import Effects, Endpoints, Rules
+from sqla_webhooks.enrich import Enrichment, Function, enricher
+from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.history import Deliveries, Events
+from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.fan_out import FanOut
+from sqla_webhooks.relay.thread import Drained, RelayThread
+from sqla_webhooks.relay.turn import Relay
+from sqla_webhooks.resources import Resources
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Function)
+
+
+def install(
+    session_factory: sessionmaker[Any] | scoped_session[Any] | type[Session] | Session,
+    *,
+    bind: Engine | Connection | None = None,
+    **options: Unpack[Options],
+) -> Webhooks:
+    """
+    Send webhooks for what the sessions of a factory commit.
+
+    Creates the missing tables (`create_tables=False` leaves that to your
+    migrations), listens to the sessions, those already open too, and starts
+    the relay's thread (`deliver=False` leaves that to another process). On an
+    in-memory SQLite database, which has one connection, no thread is started:
+    call `drain()`.
+
+    Args:
+        session_factory: A `sessionmaker`, a `scoped_session`, a `Session`
+            subclass, `Session` itself, or one session.
+        bind: The engine, where the factory does not know it.
+        options: The settings; see `sqla_webhooks.config.Settings`.
+
+    Returns:
+        The installation. A second call for the same factory returns the same one.
+
+    Raises:
+        ConfigurationError: A setting cannot work, the database is not known,
+            or the factory has another installation with other settings.
+    """
+    factory = Factory.of(session_factory, bind=bind)
+    installed: Webhooks | None = factory.installed()
+    if installed is not None:
+        installed.check_same(factory, options)
+        return installed
+    settings = Settings.of(options)
+    engine = factory.database()
+    factory.check_alone()
+    webhooks = Webhooks(factory, engine, settings=settings, options=options)
+    webhooks.begin()
+    return webhooks
+
+
+class Webhooks:
+    """
+    One installation: what `install()` returns.
+
+    Its methods may be called from any thread, but not from inside an enricher
+    or a receiver of a signal where they say so.
+    """
+
+    #: Where events go: create, get, list, update, disable, enable, delete.
+    endpoints: Endpoints
+    #: What was made public: list, get.
+    events: Events
+    #: What was sent, and what came of it: list, get, attempts.
+    deliveries: Deliveries
+
+    def __init__(self, factory: Factory, engine: Engine, *, settings: Settings, options: Options) -> None:
+        """Not for callers: use `install()`."""
+        self.settings = settings
+        self._factory = factory
+        self._options = dict(options)
+        self._database = Database(engine)
+        self._enriching = signals.Signal("`enriching`, for one installation.")
+        resources = Resources(include=settings.include, exclude=settings.exclude)
+        interest = Interest(settings.clock, everything=settings.capture == "all")
+        policy = EgressPolicy.of(settings)
+        relay = Relay(
+            self._database,
+            settings,
+            fan_out=FanOut(self._database, keep_all=settings.capture == "all"),
+            enrich=Enrichment(self._database, resources, signals=(signals.enriching, self._enriching)),
+            look=interest.keep_fresh,
+            report=self._report,
+            source=self,
+        )
+        make_sender = partial(
+            Sender,
+            policy,
+            connect_timeout=settings.connect_timeout,
+            timeout=settings.timeout,
+            clock=settings.clock,
+        )
+        self._thread = RelayThread(relay, settings, database=self._database, make_sender=make_sender)
+        self._capture = Capture(
+            factory.listened,
+            resources=resources,
+            interest=interest,
+            clock=settings.clock,
+            wake=self._thread.wake,
+            report=self._report,
+        )
+        self.events = Events(self._database)
+        self.deliveries = Deliveries(self._database)
+        self.endpoints = Endpoints(
+            self._database,
+            rules=Rules(
+                check_url=policy.check_url,
+                check_events=lambda patterns: subscriptions.check(patterns, resources.names()),
+                check_secret=sign.check_secret,
+                make_secret=sign.generate_secret,
+            ),
+            effects=Effects(subscribed=self._capture.subscribe, written=interest.doubt, due=self._thread.ring),
+            clock=settings.clock,
+        )
+
+    def enricher(self, model: type, *, options: Iterable[ExecutableOption] = ()) -> Callable[[F], F]:
+        """As the module's `@enricher`, for this installation alone; runs after those."""
+        return enricher(model, options=options, signal=self._enriching)
+
+    def drain(self, timeout: float | None = None) -> Drained:
+        """
+        Relay in this thread until nothing is due: for scripts and tests.
+
+        Deterministic: one request after the other, in order. Retries that are
+        not due yet are left; the relay's own thread stands still meanwhile.
+
+        Args:
+            timeout: Seconds after which to give up; by default never.
+
+        Raises:
+            DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
+            ConfigurationError: Called from an enricher or a receiver of a signal.
+        """
+        return self._thread.drain(timeout)
+
+    def start(self) -> None:
+        """
+        Start the relay's thread, if it does not run. `install()` has done it, unless `deliver=False`.
+
+        Raises:
+            ConfigurationError: The database is SQLite in memory.
+        """
+        if self._database.in_memory:
+            message = f"no relay thread can run on {_ONE_CONNECTION}"
+            raise ConfigurationError(message)
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """
+        Stop the relay's thread. Changes are still captured, and sent when it is started again.
+
+        Args:
+            timeout: Seconds to wait for requests in flight to be recorded.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        return self._thread.stop(timeout)
+
+    def uninstall(self) -> None:
+        """
+        Stop capturing and sending, and leave no trace but the tables.
+
+        What waits in them is sent by the next installation.
+        """
+        self._capture.close()
+        self._thread.stop(5.0)
+        self._database.close()
+        if self._factory.installed() is self:
+            self._factory.unmark()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """As `uninstall()`: what is not sent stays in the tables. Call `drain()` before to wait for it."""
+        self.uninstall()
+
+    def __repr__(self) -> str:
+        return f"<Webhooks on {self._database.engine.url!r}>"
+
+    def begin(self) -> None:
+        """Not for callers: the end of `install()`."""
+        if self.settings.create_tables:
+            self._database.create_tables()
+        self._capture.listen()
+        self._factory.mark(self)
+        if not self.settings.deliver:
+            return
+        if self._database.in_memory:
+            logger.warning("no relay thread was started: this is %s", _ONE_CONNECTION)
+        else:
+            self._thread.start()
+
+    def check_same(self, factory: Factory, options: Options) -> None:
+        """Not for callers: whether a second `install()` asks for what the first got."""
+        other_bind = factory.engine is not None and factory.engine is not self._database.engine
+        if other_bind or (options and dict(options) != self._options):
+            message = (
+                f"this session factory has an installation with {'another bind' if other_bind else 'other settings'}: "
+                "call install() with the same ones, or with none, to get the handle, or uninstall() it first"
+            )
+            raise ConfigurationError(message)
+
+    def _report(self, kind: type) -> None:
+        """In whichever thread met the value; in `flush()`, so it must not fail."""
+        logger.warning(
+            "a value of type %s.%s has no JSON form and was replaced by a placeholder: convert it, or leave the "
+            "attribute out with exclude=[...]",
+            kind.__module__,
+            kind.__qualname__,
+        )
+        signals.unencodable.tell(self, kind=kind)
+
+
+_ONE_CONNECTION = (
+    "an in-memory SQLite database, which has one connection, the application's: call drain() between transactions to "
+    "deliver, or use a file"
+)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session, sessionmaker
+from support.clock import MovedClock
+from support.receiver import Receiver
+from support.shop import Base
+
+import sqla_webhooks
+from sqla_webhooks import Webhooks
+
+#: What lets a test reach a receiver on this machine.
+LOCAL: dict[str, Any] = {"allow_http": True, "allow_networks": ["127.0.0.0/8"]}
+
+Install = Callable[..., Webhooks]
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A SQLite file with the shop's tables."""
+    engine = create_engine(f"sqlite:///{tmp_path}/shop.db")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    return sessionmaker(engine)
+
+
+@pytest.fixture
+def install() -> Iterator[Install]:
+    """`install()` that may send to this machine, and is undone after the test."""
+    installed: list[Webhooks] = []
+
+    def install(factory: Any, **options: Any) -> Webhooks:
+        webhooks = sqla_webhooks.install(factory, **{**LOCAL, **options})
+        installed.append(webhooks)
+        return webhooks
+
+    yield install
+    for webhooks in installed:
+        webhooks.uninstall()
+
+
+@pytest.fixture
+def webhooks(install: Install, sessions: sessionmaker[Session], clock: MovedClock) -> Webhooks:
+    """An installation on `sessions` that relays by `drain()` only, on the moved clock."""
+    return install(sessions, deliver=False, clock=clock)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Every test ends with the threads it began with; those of a stopped server may take a moment."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not left

@@ -97,9 +97,9 @@ def _previous(state: State, shape: Shape) -> dict[str, Any]:
 
 def _lacks(state: State, shape: Shape, previous: Mapping[str, Any], *, gone: bool) -> bool:
     """Whether the row must be read to know what it was."""
-    if gone:
-        return not shape.columns.keys() <= state.dict.keys() or any(map(_unknown, previous.values()))
-    return any(_unknown(old) for key, old in previous.items() if key in state.committed_state)
+    if any(map(_unknown, previous.values())):
+        return True
+    return gone and not shape.columns.keys() <= state.dict.keys()
 
 
 def _complete(session: Session, notes: Mapping[State, Note], incomplete: Mapping[State, Shape]) -> None:

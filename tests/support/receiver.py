@@ -133,6 +133,8 @@ class Receiver:
             protocol_version = "HTTP/1.1"
             # Idle connections must not keep the server's threads, nor the tests, waiting.
             timeout = 5
+            # One packet for an answer: two would wait for each other's acknowledgement.
+            wbufsize = -1
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))

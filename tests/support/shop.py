@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import JSON, Computed, ForeignKey, Numeric, String, Uuid, func, text
+from sqlalchemy import JSON, Computed, ForeignKey, Numeric, String, TypeDecorator, Uuid, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column, relationship
 
 
@@ -87,6 +87,23 @@ class Ticket(Base):
 
     id: Mapped[Any] = mapped_column(Uuid, primary_key=True)
     status: Mapped[Status] = mapped_column(default=Status.PENDING)
+
+
+class Anything(TypeDecorator[Any]):
+    """Takes any object and stores a word."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, _value: Any, _dialect: Any) -> str:
+        return "strange"
+
+
+class Opaque(Base):
+    __tablename__ = "opaque"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(Anything)
 
 
 class Animal(Base):

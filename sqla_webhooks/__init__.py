@@ -33,7 +33,17 @@ from sqla_webhooks.errors import (
     SignatureError,
     WebhooksError,
 )
-from sqla_webhooks.events import Answer, Attempt, Delivery, DeliveryState, Endpoint, Event, Operation, StoredEvent
+from sqla_webhooks.events import (
+    Answer,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    Event,
+    NewEndpoint,
+    Operation,
+    StoredEvent,
+)
 from sqla_webhooks.plugin import Webhooks, install
 from sqla_webhooks.relay.thread import Drained
 from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, failed, unencodable
@@ -52,6 +62,7 @@ __all__ = [
     "Event",
     "InvalidSubscription",
     "InvalidURL",
+    "NewEndpoint",
     "NotFound",
     "Operation",
     "OutboxWriteError",

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
-from sqla_webhooks.events import Endpoint
+from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.outbox import endpoints as table
 from sqla_webhooks.outbox.database import Database
 
@@ -63,7 +63,7 @@ class Endpoints:
         secret: str | None = None,
         description: str = "",
         session: Session | None = None,
-    ) -> Endpoint:
+    ) -> NewEndpoint:
         """
         Add an endpoint, which gets every matching change from now on.
 
@@ -83,7 +83,7 @@ class Endpoints:
             EndpointError: The secret is not one.
         """
         now = self._clock.now()
-        endpoint = Endpoint(
+        endpoint = NewEndpoint(
             id=f"ep_{secrets.token_hex(16)}",
             url=self._rules.check_url(url),
             events=self._rules.check_events(events),

@@ -103,8 +103,14 @@ class Endpoint:
     description: str
     created_at: datetime
     updated_at: datetime
-    #: Only in what `create()` returns, and never in a repr.
-    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint(Endpoint):
+    """An endpoint with its secret: what `create()` returns, and nothing else ever does."""
+
+    #: `whsec_…`, to be given to the receiver. Never in a repr.
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

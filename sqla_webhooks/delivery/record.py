@@ -4,6 +4,7 @@ What an outcome means for its delivery: decided here, written by the outbox.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 from sqla_webhooks import signals
@@ -11,6 +12,8 @@ from sqla_webhooks.errors import Blocked, DeliveryError
 from sqla_webhooks.events import Answer, Attempt, Delivery, DeliveryState, Result
 from sqla_webhooks.outbox.settle import Settlement
 from sqla_webhooks.retry import RetryPolicy
+
+logger = logging.getLogger(__name__)
 
 
 def decide(result: Result, retries: RetryPolicy) -> Settlement:
@@ -48,7 +51,25 @@ def announce(webhooks: object, settlement: Settlement, *, now: datetime) -> None
         created_at=claim.created_at,
         finished_at=None if settlement.state is DeliveryState.PENDING else now,
     )
+    _log(delivery, settlement.attempt)
     signal.tell(webhooks, delivery=delivery, attempt=settlement.attempt)
+
+
+def _log(delivery: Delivery, attempt: Attempt) -> None:
+    """A failure is news for whoever runs the application; the signals are for programs."""
+    about = {"webhooks.event": delivery.event_id, "webhooks.endpoint": delivery.endpoint_id}
+    if delivery.state is DeliveryState.PENDING:
+        logger.info(
+            "attempt %d of %s to %s failed (%s); the next at %s",
+            *(attempt.number, delivery.event_id, delivery.endpoint_id, attempt.detail, delivery.next_attempt_at),
+            extra=about,
+        )
+    elif delivery.state is DeliveryState.DEAD:
+        logger.warning(
+            "%s to %s is given up after attempt %d: %s",
+            *(delivery.event_id, delivery.endpoint_id, attempt.number, attempt.detail),
+            extra=about,
+        )
 
 
 def _delay(result: Result, retries: RetryPolicy, ended_at: datetime) -> float | None:

@@ -9,7 +9,7 @@ open while a request, an enricher or a receiver of a signal runs.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, event
@@ -36,16 +36,17 @@ class Database:
         # connection that is dropped unclosed ends its transaction.
         self._begun: weakref.WeakSet[Connection] = weakref.WeakSet()
         if self.in_memory:
-            event.listen(engine, "begin", self._begun.add)
-            event.listen(engine, "commit", self._begun.discard)
-            event.listen(engine, "rollback", self._begun.discard)
+            for name, function in self._listeners():
+                event.listen(engine, name, function)
 
     def close(self) -> None:
-        """Stop listening to the engine, which stays the application's."""
-        if self.in_memory:
-            event.remove(self.engine, "begin", self._begun.add)
-            event.remove(self.engine, "commit", self._begun.discard)
-            event.remove(self.engine, "rollback", self._begun.discard)
+        """Stop listening to the engine, which stays the application's. Does nothing the second time."""
+        for name, function in self._listeners():
+            if event.contains(self.engine, name, function):
+                event.remove(self.engine, name, function)
+
+    def _listeners(self) -> tuple[tuple[str, Callable[[Connection], None]], ...]:
+        return (("begin", self._begun.add), ("commit", self._begun.discard), ("rollback", self._begun.discard))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

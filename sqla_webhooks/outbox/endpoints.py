@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from sqla_webhooks import encoding, models
-from sqla_webhooks.events import DeliveryState, Endpoint
+from sqla_webhooks.events import DeliveryState, Endpoint, NewEndpoint
 from sqla_webhooks.outbox import subscribed
 from sqla_webhooks.outbox.settle import pass_the_turn
 
@@ -33,8 +33,8 @@ _SHOWN = (
 _CHUNK = 500
 
 
-def add(connection: Connection, endpoint: Endpoint) -> None:
-    """Insert *endpoint*, which carries its secret."""
+def add(connection: Connection, endpoint: NewEndpoint) -> None:
+    """Insert *endpoint*."""
     subscribed.advance(connection)
     connection.execute(
         insert(_endpoint).values(

@@ -47,6 +47,15 @@ def sessions(engine: Engine) -> sessionmaker[Session]:
 
 
 @pytest.fixture
+def in_memory() -> Iterator[sessionmaker[Session]]:
+    """SQLite in memory, with its one connection."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    yield sessionmaker(engine)
+    engine.dispose()
+
+
+@pytest.fixture
 def install() -> Iterator[Install]:
     """`install()` that may send to this machine, and is undone after the test."""
     installed: list[Webhooks] = []

@@ -348,7 +348,9 @@ def test_a_secret_column_is_sent_if_it_is_named(install: Install, sessions: Sess
     assert event["data"] == {"id": 1, "api_key": "key"}
 
 
-def test_a_class_named_in_include_keeps_the_others_out(install: Install, sessions: Sessions, receiver: Receiver) -> None:
+def test_a_class_named_in_include_keeps_the_others_out(
+    install: Install, sessions: Sessions, receiver: Receiver
+) -> None:
     webhooks = install(sessions, deliver=False, include=[Animal])
     webhooks.endpoints.create(receiver.url(), events=["*"])
     with sessions.begin() as session:
@@ -366,7 +368,8 @@ def test_our_own_tables_are_never_captured(webhooks: Webhooks, sessions: Session
     try:
         webhooks.endpoints.create(receiver.url(), events=["*"])
         with sessions.begin() as session:
-            session.scalars(select(Registry)).one().description = "changed"
+            row: Any = session.scalars(select(Registry)).one()
+            row.description = "changed"
         webhooks.drain()
     finally:
         Base.registry._dispose_cls(Registry)  # the class is for this test only
@@ -439,9 +442,10 @@ def test_an_outbox_that_cannot_be_written_fails_the_flush(sent: Sent, sessions: 
     with sessions.begin() as session:
         session.execute(text("DROP TABLE webhook_outbox"))
 
-    with pytest.raises(OutboxWriteError, match="could not be written to webhook_outbox") as raised, sessions() as session:
+    with sessions() as session:
         session.add(Product(sku="private data"))
-        session.commit()
+        with pytest.raises(OutboxWriteError, match="could not be written to webhook_outbox") as raised:
+            session.commit()
 
     assert "private data" not in f"{raised.value}{raised.value.__cause__}"
     with sessions() as session:

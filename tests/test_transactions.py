@@ -164,9 +164,7 @@ def test_two_transactions_of_one_session_are_two_events(
     assert receiver.events()[-1]["changes"] == {"stock": {"from": 1, "to": 3}}
 
 
-def test_coalesce_off_makes_an_event_of_each_flush(
-    install: Any, engine: Engine, receiver: Receiver
-) -> None:
+def test_coalesce_off_makes_an_event_of_each_flush(install: Any, engine: Engine, receiver: Receiver) -> None:
     sessions = sessionmaker(engine)
     webhooks = install(sessions, deliver=False, coalesce=False)
     with sessions.begin() as session:

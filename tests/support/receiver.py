@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from standardwebhooks import Webhook
 
@@ -44,16 +44,14 @@ class Received:
     def type(self) -> str:
         return str(self.event["type"])
 
-    def verify(self, secret: str | None) -> dict[str, Any]:
+    def verify(self, secret: str) -> dict[str, Any]:
         """As a receiver does it, by the independent library, which looks at the real time."""
-        assert secret is not None
         event = Webhook(secret).verify(self.body, self.headers)
         assert isinstance(event, dict)
         return event
 
-    def is_signed(self, secret: str | None) -> bool:
+    def is_signed(self, secret: str) -> bool:
         """Whether the independent library signs the same, whatever time it is."""
-        assert secret is not None
         at = datetime.fromtimestamp(self.timestamp, UTC)
         expected = Webhook(secret).sign(self.id, at, self.body.decode())
         return self.headers["webhook-signature"] == expected
@@ -109,7 +107,7 @@ class Receiver:
     def forget(self) -> None:
         self.received.clear()
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,0 +1,233 @@
+"""What the application adds to its payloads."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import Install
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
+from support.receiver import Receiver
+from support.shop import Animal, Customer, Dog, Order, Product, Seat, Ticket
+
+import sqla_webhooks
+from sqla_webhooks import ConfigurationError, Webhooks, enricher_failed, enriching
+
+Sessions = sessionmaker[Session]
+
+
+@pytest.fixture(autouse=True)
+def endpoint(webhooks: Webhooks, receiver: Receiver) -> None:
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+
+
+@pytest.fixture
+def module_level() -> Iterator[None]:
+    """Undo what a test registers with the module's `@enricher`."""
+    before = dict(enriching.receivers)
+    yield
+    for receiver in [one for key, one in enriching.receivers.items() if key not in before]:
+        enriching.disconnect(receiver)
+
+
+def sent(webhooks: Webhooks, receiver: Receiver, type_: str | None = None) -> list[Any]:
+    webhooks.drain()
+    return [event["data"] for event in receiver.events(type_)]
+
+
+def test_an_enricher_adds_to_the_data(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:
+    @webhooks.enricher(Order, options=[joinedload(Order.customer)])
+    def with_customer(order: Order, payload: dict[str, Any]) -> None:
+        assert order.customer is not None
+        payload["customer"] = {"email": order.customer.email}
+
+    with sessions.begin() as session:
+        session.add(Order(customer=Customer(email="a@example.com")))
+
+    (order,) = sent(webhooks, receiver, "order.created")
+    assert order["customer"] == {"email": "a@example.com"}
+    assert order["quantity"] == 1
+
+
+def test_the_function_stays_a_function(webhooks: Webhooks) -> None:
+    @webhooks.enricher(Order)
+    def add(order: Order, payload: dict[str, Any]) -> None:
+        payload["double"] = order.quantity * 2
+
+    payload: dict[str, Any] = {}
+    add(Order(quantity=2), payload)
+    assert payload == {"double": 4}
+
+
+@pytest.mark.usefixtures("module_level")
+def test_several_run_in_the_stated_order(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:
+    def note(word: str) -> Any:
+        def add(_row: Any, payload: dict[str, Any]) -> None:
+            payload["order"] = [*payload.get("order", []), word]
+
+        return add
+
+    webhooks.enricher(Dog)(note("installation, dog"))
+    webhooks.enricher(Animal)(note("installation, animal"))
+    sqla_webhooks.enricher(Dog)(note("module, dog 1"))
+    sqla_webhooks.enricher(Dog)(note("module, dog 2"))
+    sqla_webhooks.enricher(Animal)(note("module, animal"))
+    gc.collect()  # registrations are no weak references
+
+    with sessions.begin() as session:
+        session.add_all([Dog(name="Rex"), Animal(name="Tom")])
+
+    dog, animal = sent(webhooks, receiver)
+    assert dog["order"] == [
+        "module, animal",
+        "module, dog 1",
+        "module, dog 2",
+        "installation, animal",
+        "installation, dog",
+    ]
+    assert animal["order"] == ["module, animal", "installation, animal"]
+
+
+def test_one_installation_s_enrichers_are_its_own(
+    webhooks: Webhooks, install: Install, engine: Engine, sessions: Sessions, receiver: Receiver
+) -> None:
+    other = install(sessionmaker(engine), deliver=False)
+    other.enricher(Product)(lambda _product, payload: payload.update(other=True))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+
+    assert "other" not in sent(webhooks, receiver)[0]
+
+
+def test_one_that_fails_leaves_no_trace_and_is_told(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[object, str, str]] = []
+
+    @webhooks.enricher(Product)
+    def before(_product: Product, payload: dict[str, Any]) -> None:
+        payload["before"] = True
+
+    @webhooks.enricher(Product)
+    def broken(_product: Product, payload: dict[str, Any]) -> None:
+        payload["half"] = True
+        payload["details"]["size"].append("more")
+        message = "the enricher is broken"
+        raise RuntimeError(message)
+
+    @webhooks.enricher(Product)
+    def after(_product: Product, payload: dict[str, Any]) -> None:
+        payload["after"] = True
+
+    def hear(sender: object, *, enricher: Any, event: Any, error: Exception) -> None:
+        told.append((sender, enricher.function.__name__, str(error)))
+        assert event.type == "product.created"
+
+    with enricher_failed.connected_to(hear), sessions.begin() as session:
+        session.add(Product(sku="a", details={"size": [1]}))
+        session.commit()
+        (data,) = sent(webhooks, receiver)
+
+    assert data == {
+        "sku": "a",
+        "name": "",
+        "stock": 0,
+        "details": {"size": [1]},
+        "before": True,
+        "after": True,
+    }
+    assert told == [(Product, "broken", "the enricher is broken")]
+    assert "the enricher is broken" in caplog.text
+
+
+def test_one_that_returns_something_is_told_how_to_be(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    webhooks.enricher(Product)(lambda _product, payload: {**payload, "more": 1})
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+
+    assert "more" not in sent(webhooks, receiver)[0]
+    assert "changes the payload in place" in caplog.text
+
+
+def test_rows_of_a_batch_are_loaded_by_class_and_not_by_event(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    @webhooks.enricher(Customer, options=[selectinload(Customer.orders)])
+    def with_orders(customer: Customer, payload: dict[str, Any]) -> None:
+        payload["orders"] = [order.id for order in customer.orders]
+
+    with sessions.begin() as session:
+        session.add_all([Customer(email=str(number), orders=[Order(), Order()]) for number in range(50)])
+    loads: list[str] = []
+    event.listen(
+        engine,
+        "before_cursor_execute",
+        lambda _c, _u, statement, *_: loads.append(statement) if "FROM customer" in statement else None,
+    )
+
+    customers = sent(webhooks, receiver, "customer.created")
+
+    assert len(customers) == 50
+    assert all(len(one["orders"]) == 2 for one in customers)
+    assert len(loads) == 1
+
+
+def test_a_row_that_is_gone_by_then_goes_plain(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:
+    webhooks.enricher(Product)(lambda product, payload: payload.update(seen=product.stock))
+    with sessions.begin() as session:
+        session.add_all([Product(sku="a"), Product(sku="b")])
+    with sessions.begin() as session:
+        session.delete(session.get_one(Product, "a"))
+
+    a, b, deleted = sent(webhooks, receiver)
+    assert "seen" not in a
+    assert b["seen"] == 0
+    assert "seen" not in deleted
+
+
+def test_keys_of_every_kind_are_found(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:
+    for model in (Seat, Ticket):
+        webhooks.enricher(model)(lambda _row, payload: payload.update(found=True))
+    with sessions.begin() as session:
+        session.add_all([Seat(row="A", number=1), Seat(row="A", number=2), Ticket(id=uuid.uuid4())])
+
+    assert [one["found"] for one in sent(webhooks, receiver)] == [True, True, True]
+
+
+def test_rows_that_cannot_be_loaded_go_plain(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    webhooks.enricher(Product, options=[joinedload(Order.customer)])(lambda _row, payload: payload.update(found=True))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+
+    assert sent(webhooks, receiver) == [{"sku": "a", "name": "", "stock": 0, "details": None}]
+    assert "their events go on plain" in caplog.text
+
+
+def test_what_an_enricher_adds_is_encoded_like_all_else(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(key=uuid.UUID(int=1), strange=object()))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+
+    (data,) = sent(webhooks, receiver)
+    assert data["key"] == str(uuid.UUID(int=1))
+    assert data["strange"] == {"$unencodable": "builtins.object"}
+
+
+def test_what_cannot_be_enriched_is_refused(webhooks: Webhooks) -> None:
+    with pytest.raises(ConfigurationError, match="name a mapped class"):
+        webhooks.enricher(int)
+
+    async def later(_row: Any, _payload: Any) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="write a plain function"):
+        webhooks.enricher(Product)(later)

@@ -94,7 +94,7 @@ class Blocked(DeliveryError):
 
 
 class ConnectFailed(DeliveryError):
-    """The name did not resolve, or no connection could be opened."""
+    """The name did not resolve, or the connection was refused."""
 
     reason = "connect"
 

@@ -146,6 +146,7 @@ class Answer:
     status: int
     #: The beginning of the body, decoded leniently.
     body: str = ""
+    #: Names in whatever case.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property

@@ -58,7 +58,7 @@ def test_the_two_lines_and_the_enricher(
     namespace: dict[str, Any] = {"Session": sessions, "Order": Order, "joinedload": joinedload}
     before = set(enriching.receivers)
     try:
-        exec(script, namespace)  # noqa: S102  # it is what the README tells people to write
+        exec(script, namespace)  # it is what the README tells people to write
         with sessions.begin() as session:
             session.add(Order(customer=Customer(email="a@example.com")))
         (request,) = receiver.wait_for(1)

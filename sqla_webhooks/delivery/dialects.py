@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqla_webhooks import encoding
@@ -69,4 +69,4 @@ class Standard:
 
 
 def _milliseconds(instant: datetime) -> str:
-    return instant.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -10,8 +10,9 @@ resolves to must be allowed, and the one connected to is one that was checked.
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -84,11 +85,15 @@ class EgressPolicy:
             return True
 
 
+# Global to the standard library until 3.13, and somebody's metadata service.
+_IETF = ip_network("192.0.0.0/24")
+
+
 def _public(ip: IPv4Address | IPv6Address) -> bool:
     embedded = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
     if embedded is not None:
         return _public(embedded)
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip not in _IETF
 
 
 def _parse(url: str) -> Url:
@@ -168,15 +173,20 @@ def _open(connection: HTTPConnection, policy: EgressPolicy) -> socket.socket:
     if not policy.admits_host(host) and not all(policy.admits(address) for address in addresses):
         message = f"the egress policy forbids {host}: it leads to an address that is not public"
         raise Blocked(message)
-    failure: OSError | None = None
+    return _connect(connection, addresses)
+
+
+def _connect(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
+    """A socket to the first of *addresses* that takes it."""
+    reason = "the name has no address"
     for address in addresses:
         try:
             return create_connection(
-                (address, port), connection.timeout, connection.source_address, connection.socket_options
+                (address, connection.port), connection.timeout, connection.source_address, connection.socket_options
             )
         except TimeoutError as error:
-            message = f"no connection to {host} in time"
+            message = f"no connection to {connection.host} in time"
             raise ConnectTimeoutError(connection, message) from error
         except OSError as error:
-            failure = error
-    raise NewConnectionError(connection, str(failure)) from failure
+            reason = str(error)  # and not the error: its traceback would keep this connection and its pool alive
+    raise NewConnectionError(connection, reason) from OSError(reason)

@@ -9,10 +9,10 @@ cookies from one endpoint to another, and send the credentials of a .netrc.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 
 import requests
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
+from urllib3 import HTTPResponse
+from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ProtocolError
 from urllib3.exceptions import SSLError as TLSError
 from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
@@ -25,10 +25,17 @@ from sqla_webhooks.events import Answer, Result
 
 logger = logging.getLogger(__name__)
 
+if not hasattr(HTTPResponse, "read1"):
+    # requests alone would be content with less, and we may not ask for it: our dependencies are four.
+    message = "sqla_webhooks needs urllib3 2.2 or newer: pip install --upgrade urllib3"
+    raise ImportError(message)
+
 #: Bytes of an answer that are read. One that ends before leaves its connection fit for reuse.
 READ_LIMIT = 64 * 1024
 #: Characters of an answer that are kept.
 KEPT = 4096
+#: Characters of an error that are kept.
+SENTENCE = 500
 
 #: Hosts to which one sender keeps a connection.
 _CONNECTIONS = 32
@@ -42,7 +49,8 @@ class Sender:
     Args:
         policy: Where it may connect to.
         connect_timeout: Seconds to open a connection.
-        timeout: Seconds for the whole request.
+        timeout: Seconds for the whole request; looked at between reads, so
+            that a server that stalls may take as long again.
     """
 
     def __init__(self, policy: EgressPolicy, *, connect_timeout: float, timeout: float, clock: Clock) -> None:
@@ -76,28 +84,24 @@ class Sender:
         timeout = Timeout(total=self._timeout, connect=self._connect_timeout, read=self._timeout)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]  # it takes urllib3's Timeout too, and this is the only way to a total
         try:
-            body, whole = self._read(response, deadline)
-        except BaseException:
+            body = self._read(response, deadline)
+        finally:
+            # A body that was read to its end has given its connection back; any other takes it along.
             response.raw.close()
-            raise
-        if whole:
-            response.raw.release_conn()
-        else:
-            response.raw.close()
-        return Answer(response.status_code, _text(body), dict(response.headers))
+        return Answer(response.status_code, _text(body), response.headers)
 
-    def _read(self, response: requests.Response, deadline: float) -> tuple[bytes, bool]:
-        """The body's beginning as it came, for decompressed it may be huge; and whether that was all."""
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        """The body's beginning as it came: decompressed it may be huge."""
         body = bytearray()
         while len(body) < READ_LIMIT:
             if self._clock.monotonic() > deadline:
                 message = f"the answer took longer than {self._timeout:g} s"
                 raise TimedOut(message)
-            piece = response.raw.read(_PIECE, decode_content=False)
+            piece = response.raw.read1(_PIECE, decode_content=False)
             if not piece:
-                return bytes(body), True
+                break
             body += piece
-        return bytes(body), False
+        return bytes(body)
 
 
 def explain(error: Exception) -> DeliveryError:
@@ -113,8 +117,10 @@ def _explained(error: Exception) -> DeliveryError:
         return TLSFailed(f"TLS failed: {_innermost(inner)}")
     if isinstance(inner, NewConnectionError):  # first: to urllib3 it is a kind of timeout
         return ConnectFailed(f"no connection: {_innermost(inner)}")
-    if isinstance(error, requests.Timeout | TimeoutError) or isinstance(inner, URLLibTimeout):
+    if isinstance(error, requests.Timeout) or isinstance(inner, URLLibTimeout | TimeoutError):
         return TimedOut("no complete answer in time")
+    if isinstance(error, ValueError):  # InvalidURL, InvalidSchema, LocationParseError and the like
+        return DeliveryError(f"the URL cannot be used: {_innermost(inner)}")
     if isinstance(error, requests.RequestException | HTTPError | OSError):
         return InvalidAnswer(f"the connection broke: {_innermost(inner)}")
     logger.error("an attempt failed in an unforeseen way", exc_info=error)
@@ -122,23 +128,25 @@ def _explained(error: Exception) -> DeliveryError:
 
 
 def _reason(error: Exception) -> BaseException:
-    """What urllib3 says went wrong, out of what requests wraps it in."""
+    """What went wrong, out of what requests and urllib3 wrap it in."""
     inner: BaseException = error
-    with suppress(AttributeError):
-        while isinstance(inner, requests.RequestException) and inner.args and isinstance(inner.args[0], Exception):
-            inner = inner.args[0]
+    while isinstance(inner, requests.RequestException) and inner.args and isinstance(inner.args[0], Exception):
+        inner = inner.args[0]
     if isinstance(inner, MaxRetryError) and inner.reason is not None:
         inner = inner.reason
+    if isinstance(inner, ProtocolError) and isinstance(inner.args[-1], Exception):
+        inner = inner.args[-1]
     return inner
 
 
 def _innermost(error: BaseException) -> str:
-    """The sentence of the error at the bottom, which names no object of ours."""
+    """The sentence of the error at the bottom: short, in one line, whatever a stranger has put into it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error) or type(error).__name__
+    sentence = " ".join(str(error).replace("\0", " ").split())
+    return sentence[:SENTENCE] or type(error).__name__
 
 
 def _text(body: bytes) -> str:
     """What is kept of a body, for people: never fails, and holds no NUL, which PostgreSQL's text refuses."""
-    return body[:KEPT].decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return body.decode("utf-8", "replace")[:KEPT].replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -66,7 +66,7 @@ class InlineSenders:
 
 class SenderPool:
     """
-    Sender threads, as many as there is work for and at most *size*.
+    Sender threads, made as there is more work; no more than *size*, if no more is submitted than there is room for.
 
     Args:
         make_sender: Makes a sender for one thread.

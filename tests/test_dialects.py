@@ -1,0 +1,180 @@
+"""The bytes and the headers that an endpoint gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+from standardwebhooks import Webhook
+from support.clock import START, MovedClock
+from support.hostile import SECRET, claim_for
+from support.receiver import Receiver
+from support.shop import Product
+
+import sqla_webhooks
+from sqla_webhooks import Webhooks
+from sqla_webhooks.delivery.dialects import USER_AGENT, Standard
+from sqla_webhooks.events import Event, Operation
+
+
+def no_report(kind: type) -> None:
+    pytest.fail(f"{kind} was reported")
+
+
+def event(**changes: Any) -> Event:
+    plain = Event(
+        id="evt_1",
+        type="order.created",
+        timestamp=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
+        resource="order",
+        resource_id="7",
+        operation=Operation.CREATE,
+        data={"id": 7, "status": "pending"},
+        identity=(7,),
+    )
+    return replace(plain, **changes)
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        (
+            event(),
+            (
+                b'{"type":"order.created","timestamp":"2026-03-01T12:00:00.123Z","id":"evt_1","resource":"order",'
+                b'"resource_id":"7","operation":"create","data":{"id":7,"status":"pending"}}'
+            ),
+        ),
+        (
+            event(
+                type="order.updated",
+                operation=Operation.UPDATE,
+                data={"status": "paid", "id": 7},
+                changes={"status": {"from": "pending", "to": "paid"}},
+            ),
+            (
+                b'{"type":"order.updated","timestamp":"2026-03-01T12:00:00.123Z","id":"evt_1","resource":"order",'
+                b'"resource_id":"7","operation":"update","data":{"status":"paid","id":7},'
+                b'"changes":{"status":{"from":"pending","to":"paid"}}}'
+            ),
+        ),
+        (
+            event(type="order.deleted", operation=Operation.DELETE, data={}),
+            (
+                b'{"type":"order.deleted","timestamp":"2026-03-01T12:00:00.123Z","id":"evt_1","resource":"order",'
+                b'"resource_id":"7","operation":"delete","data":{}}'
+            ),
+        ),
+    ],
+    ids=["create", "update", "delete"],
+)
+def test_the_body_has_these_keys_in_this_order_and_nothing_else(given: Event, body: bytes) -> None:
+    assert Standard().body(given, report=no_report) == body
+
+
+def test_an_update_without_known_changes_says_so() -> None:
+    body = Standard().body(event(operation=Operation.UPDATE, changes={}), report=no_report)
+
+    assert body.endswith(b',"changes":{}}')
+
+
+def test_the_body_is_utf8_and_escapes_no_more_than_it_must() -> None:
+    body = Standard().body(event(data={"name": 'Zoë "☃" \u2028\n'}), report=no_report)
+
+    assert body.endswith('"data":{"name":"Zoë \\"☃\\" \u2028\\n"}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("microsecond", "written"), [(0, "00.000Z"), (999, "00.000Z"), (1000, "00.001Z"), (999_999, "00.999Z")]
+)
+def test_the_timestamp_has_milliseconds(microsecond: int, written: str) -> None:
+    body = Standard().body(event(timestamp=START.replace(microsecond=microsecond)), report=no_report)
+
+    assert f'"timestamp":"2026-03-01T12:00:{written}"'.encode() in body
+
+
+def test_what_no_rule_knows_is_reported() -> None:
+    class Odd: ...
+
+    reported: list[type] = []
+
+    Standard().body(event(data={"odd": Odd(), "price": Decimal("9.50")}), report=reported.append)
+
+    assert reported == [Odd]
+
+
+# --- the request of one attempt
+
+
+def test_the_request_has_these_headers_and_the_stored_bytes() -> None:
+    payload = '{"type":"order.created","name":"Zoë"}'.encode()
+    claim = claim_for("https://partner.example/hooks", payload)
+    now = START + timedelta(microseconds=999_999)
+
+    request = Standard().request(claim, now=now)
+
+    assert request.claim is claim
+    assert request.body == payload
+    assert request.headers == {
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "Accept-Encoding": "identity",
+        "webhook-id": "evt_1",
+        "webhook-timestamp": str(int(START.timestamp())),
+        "webhook-signature": Webhook(SECRET).sign("evt_1", START, payload.decode()),
+    }
+
+
+def test_the_user_agent_says_who_and_which_version() -> None:
+    request = Standard().request(claim_for("https://partner.example/hooks"), now=START)
+
+    assert request.headers["User-Agent"] == f"sqla-webhooks/{sqla_webhooks.__version__}"
+
+
+def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() -> None:
+    claim = claim_for("https://partner.example/hooks")
+    first = Standard().request(claim, now=START)
+    second = Standard().request(replace(claim, attempt=2), now=START + timedelta(hours=1))
+
+    assert second.headers["webhook-id"] == first.headers["webhook-id"]
+    assert int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) == 3600
+    assert second.headers["webhook-signature"] != first.headers["webhook-signature"]
+    assert second.body == first.body
+
+
+def test_a_repr_shows_neither_secret_nor_signature_nor_body() -> None:
+    request = Standard().request(claim_for("https://partner.example/hooks", b'{"card":"4111"}'), now=START)
+
+    shown = repr(request)
+
+    assert SECRET not in shown
+    assert request.headers["webhook-signature"] not in shown
+    assert "4111" not in shown
+
+
+def test_the_bytes_that_are_stored_are_those_that_are_sent_in_every_attempt(
+    webhooks: Webhooks, sessions: sessionmaker[Session], receiver: Receiver, clock: MovedClock
+) -> None:
+    endpoint = webhooks.endpoints.create(receiver.url(), events=["product.*"])
+    with sessions.begin() as session:
+        product = Product(sku="a/ß", name='Zoë "☃" \u2028', details={"weight": 1.0, "b": None, "a": [1]})
+        session.add(product)
+    with sessions.begin() as session:
+        session.merge(Product(sku="a/ß", name="new"))
+    with sessions.begin() as session:
+        session.delete(session.get_one(Product, "a/ß"))
+    receiver.answer(500)
+
+    webhooks.drain()
+    clock.advance(10)
+    webhooks.drain()
+
+    assert receiver.types == ["product.created", "product.created", "product.updated", "product.deleted"]
+    assert len({request.id for request in receiver.received}) == 3
+    for request in receiver.received:
+        assert request.body == webhooks.events.get(request.id).payload
+        assert request.is_signed(endpoint.secret)

@@ -1,0 +1,281 @@
+"""What an outcome means for its delivery, and who is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+import pytest
+from support.clock import START
+from support.hostile import claim_for
+from tenacity import retry_if_result, retry_never, stop_after_attempt, stop_after_delay, stop_never, wait_fixed
+
+from sqla_webhooks import signals
+from sqla_webhooks.delivery import record
+from sqla_webhooks.errors import (
+    Blocked,
+    ConnectFailed,
+    DeliveryError,
+    InvalidAnswer,
+    TimedOut,
+    TLSFailed,
+)
+from sqla_webhooks.events import Answer, Attempt, Claim, Delivery, DeliveryState, Result
+from sqla_webhooks.retry import RetryPolicy, retry_standard, stop_standard, wait_standard
+
+#: Ten minutes after each failure, for ever.
+PATIENT = RetryPolicy(wait_fixed(600), stop_never, retry_standard())
+CLAIM = claim_for("https://partner.example/hooks")
+
+DELIVERED, PENDING, DEAD = DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.DEAD
+
+
+def result_of(outcome: Answer | DeliveryError, claim: Claim = CLAIM, *, duration: float = 1.5) -> Result:
+    return Result(claim, START, duration, outcome)
+
+
+def later(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_2xx_is_delivered(status: int) -> None:
+    settlement = record.decide(result_of(Answer(status, "thanks")), PATIENT)
+
+    assert (settlement.state, settlement.next_attempt_at) == (DELIVERED, None)
+    assert settlement.claim is CLAIM
+    assert settlement.attempt == Attempt(
+        number=1, started_at=START, duration=1.5, status=status, response="thanks", error=None, detail=""
+    )
+
+
+@pytest.mark.parametrize("status", [199, 300, 301, 304, 307, 400, 404, 410, 429, 500, 503, 599])
+def test_any_other_status_is_tried_again(status: int) -> None:
+    settlement = record.decide(result_of(Answer(status, "no")), PATIENT)
+
+    assert (settlement.state, settlement.next_attempt_at) == (PENDING, later(601.5))
+    assert settlement.attempt == Attempt(
+        number=1,
+        started_at=START,
+        duration=1.5,
+        status=status,
+        response="no",
+        error="status",
+        detail=f"the endpoint answered {status}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeliveryError("something"), "failed"),
+        (ConnectFailed("no connection"), "connect"),
+        (TLSFailed("TLS failed"), "tls"),
+        (TimedOut("too long"), "timeout"),
+        (InvalidAnswer("broke"), "invalid_answer"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_answer_is_tried_again(error: DeliveryError, reason: str) -> None:
+    settlement = record.decide(result_of(error), PATIENT)
+
+    assert (settlement.state, settlement.next_attempt_at) == (PENDING, later(601.5))
+    assert settlement.attempt == Attempt(
+        number=1, started_at=START, duration=1.5, status=None, response="", error=reason, detail=str(error)
+    )
+
+
+def test_a_blocked_address_is_dead_at_once() -> None:
+    always = RetryPolicy(wait_fixed(1), stop_never, lambda _state: True)
+
+    settlement = record.decide(result_of(Blocked("not public")), always)
+
+    assert (settlement.state, settlement.next_attempt_at) == (DEAD, None)
+    assert (settlement.attempt.error, settlement.attempt.detail) == ("blocked", "not public")
+
+
+@pytest.mark.parametrize("outcome", [Answer(500), TimedOut("too long")], ids=["answer", "error"])
+def test_it_is_dead_when_the_retry_strategy_says_no(outcome: Answer | DeliveryError) -> None:
+    settlement = record.decide(result_of(outcome), replace(PATIENT, retry=retry_never))
+
+    assert (settlement.state, settlement.next_attempt_at) == (DEAD, None)
+
+
+def test_the_retry_strategy_sees_the_answer() -> None:
+    only_503 = replace(PATIENT, retry=retry_if_result(lambda answer: answer.status == 503))
+
+    assert record.decide(result_of(Answer(503)), only_503).state is PENDING
+    assert record.decide(result_of(Answer(404)), only_503).state is DEAD
+
+
+def test_a_retry_strategy_cannot_undo_a_delivery() -> None:
+    always = replace(PATIENT, retry=lambda _state: True)
+
+    assert record.decide(result_of(Answer(200)), always).state is DELIVERED
+
+
+@pytest.mark.parametrize(("attempt", "state"), [(1, PENDING), (2, PENDING), (3, DEAD), (4, DEAD)])
+def test_it_is_dead_when_the_stop_is_reached(attempt: int, state: DeliveryState) -> None:
+    claim = replace(CLAIM, attempt=attempt, first_attempt_at=later(-1000))
+
+    settlement = record.decide(result_of(Answer(500), claim), replace(PATIENT, stop=stop_after_attempt(3)))
+
+    assert settlement.state is state
+    assert settlement.attempt.number == attempt
+    assert (settlement.next_attempt_at is None) is (state is DEAD)
+
+
+@pytest.mark.parametrize(("first", "state"), [(-97.0, PENDING), (-99.0, DEAD)])
+def test_the_time_gone_is_from_the_first_attempts_start_to_this_ones_end(first: float, state: DeliveryState) -> None:
+    claim = replace(CLAIM, attempt=2, first_attempt_at=later(first))
+
+    settlement = record.decide(
+        result_of(Answer(500), claim, duration=2.0), replace(PATIENT, stop=stop_after_delay(100))
+    )
+
+    assert settlement.state is state
+
+
+@pytest.mark.parametrize(("duration", "state"), [(99.0, PENDING), (101.0, DEAD)])
+def test_in_the_first_attempt_the_time_gone_is_its_duration(duration: float, state: DeliveryState) -> None:
+    settlement = record.decide(result_of(Answer(500), duration=duration), replace(PATIENT, stop=stop_after_delay(100)))
+
+    assert settlement.state is state
+
+
+def test_the_wait_counts_from_the_end_of_the_attempt() -> None:
+    quick = record.decide(result_of(Answer(500), duration=0.0), PATIENT)
+    slow = record.decide(result_of(Answer(500), duration=15.0), PATIENT)
+
+    assert (quick.next_attempt_at, slow.next_attempt_at) == (later(600), later(615))
+
+
+def test_the_first_attempt_is_noted_and_kept() -> None:
+    first = record.decide(result_of(Answer(500)), PATIENT)
+    second = record.decide(result_of(Answer(500), replace(CLAIM, attempt=2, first_attempt_at=later(-700))), PATIENT)
+
+    assert (first.first_attempt_at, second.first_attempt_at) == (START, later(-700))
+
+
+def test_by_default_there_are_ten_attempts_on_the_standard_schedule() -> None:
+    standard = RetryPolicy(wait_standard(), stop_standard(), retry_standard())
+    waits = []
+    for attempt in range(1, 10):
+        claim = replace(CLAIM, attempt=attempt, first_attempt_at=START)
+        due = record.decide(result_of(Answer(500), claim, duration=0.0), standard).next_attempt_at
+        assert due is not None
+        waits.append((due - START).total_seconds())
+    last = record.decide(result_of(Answer(500), replace(CLAIM, attempt=10, first_attempt_at=START)), standard)
+
+    schedule = [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+    assert all(least <= wait <= least * 1.1 for least, wait in zip(schedule, waits, strict=True))
+    assert last.state is DEAD
+
+
+# --- who is told
+
+
+#: What signals were sent with: name, sender, arguments.
+Told: TypeAlias = list[tuple[str, object, dict[str, Any]]]
+
+
+class Sender:
+    """Stands where the `Webhooks` of an installation stands."""
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    """What the three signals of deliveries are sent."""
+    told: Told = []
+
+    def listener(name: str) -> Any:
+        def receive(sender: object, **arguments: Any) -> None:
+            told.append((name, sender, arguments))
+
+        return receive
+
+    with ExitStack() as stack:
+        for name in ("delivered", "failed", "dead"):
+            stack.enter_context(getattr(signals, name).connected_to(listener(name)))
+        yield told
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "expected"),
+    [
+        (Answer(204), "delivered", (DELIVERED, None, later(2))),
+        (Answer(500), "failed", (PENDING, later(601.5), None)),
+        (TimedOut("too long"), "failed", (PENDING, later(601.5), None)),
+        (Blocked("not public"), "dead", (DEAD, None, later(2))),
+    ],
+    ids=["2xx", "5xx", "timeout", "blocked"],
+)
+def test_the_one_signal_that_fits_is_sent_with_the_delivery_and_the_attempt(
+    told: Told,
+    outcome: Answer | DeliveryError,
+    name: str,
+    expected: tuple[DeliveryState, datetime | None, datetime | None],
+) -> None:
+    sender = Sender()
+    claim = replace(CLAIM, delivery_id=7, attempt=3, first_attempt_at=later(-900))
+    settlement = record.decide(result_of(outcome, claim), PATIENT)
+
+    record.announce(sender, settlement, now=later(2))
+
+    state, due, finished_at = expected
+    delivery = Delivery(
+        id=7,
+        event_id="evt_1",
+        event_type="order.created",
+        endpoint_id="ep_1",
+        state=state,
+        attempts=3,
+        next_attempt_at=due,
+        created_at=CLAIM.created_at,
+        finished_at=finished_at,
+    )
+    assert told == [(name, sender, {"delivery": delivery, "attempt": settlement.attempt})]
+
+
+def test_a_receiver_that_raises_keeps_no_other_from_being_told(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_sender: object, **_: Any) -> None:
+        message = "mine"
+        raise RuntimeError(message)
+
+    with signals.delivered.connected_to(fail):
+        record.announce(Sender(), record.decide(result_of(Answer(200)), PATIENT), now=START)
+
+    assert [name for name, *_ in told] == ["delivered"]
+    assert "a receiver of a webhook signal failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level", "words"),
+    [
+        (Answer(500), logging.INFO, ["attempt 1", "evt_1", "ep_1", "the endpoint answered 500", str(later(601.5))]),
+        (Blocked("not public"), logging.WARNING, ["evt_1", "ep_1", "given up", "attempt 1", "not public"]),
+    ],
+    ids=["failed", "dead"],
+)
+def test_a_failure_is_logged(
+    caplog: pytest.LogCaptureFixture, outcome: Answer | DeliveryError, level: int, words: list[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    record.announce(Sender(), record.decide(result_of(outcome), PATIENT), now=START)
+
+    (logged,) = caplog.records
+    assert logged.levelno == level
+    assert [word for word in words if word not in logged.getMessage()] == []
+
+
+def test_a_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    record.announce(Sender(), record.decide(result_of(Answer(200)), PATIENT), now=START)
+
+    assert caplog.records == []

@@ -15,6 +15,9 @@ Column values as JSON: total, so that nothing a row holds can fail a flush.
 | list, tuple, set             | array; a set is sorted by its members' JSON                     |
 | dict                         | object; keys that are not strings become strings                |
 | anything else                | {"$unencodable": "module.Type"}, logged and signalled           |
+
+Anything else, too: what contains itself or is nested more than 254 levels deep,
+an integer of more than 3,900 digits, and a value whose own methods raise.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
 from typing import Any, TypeAlias
@@ -44,28 +48,37 @@ Report: TypeAlias = Callable[[type], None]
 #: The key that marks a value no rule knows.
 PLACEHOLDER = "$unencodable"
 
-_DEEPEST = 64
+# What orjson takes.
+_DEEPEST = 254
+# Python reads no integer of more than 4,300 digits.
+_LONGEST_BITS = 13_000
 
 
 def dumps(value: Any, *, report: Report | None = None) -> bytes:
     """
     *value* as compact JSON in UTF-8. Never raises.
 
-    The fast way encodes what the JSON library knows and asks `encode` for the
-    rest. Should it refuse (a lone surrogate, a NaN, a key that is no string, a
-    cycle), everything is made plain first and encoded again.
-
     Args:
         value: Any tree of values.
-        report: Called with the type of each value replaced by a placeholder.
+        report: Called once with the type of each value replaced by a placeholder.
     """
-    unknown = _Unknown(report)
+    text, unknown = (None, []) if orjson is None else _fast(value)
+    if text is None:
+        unknown = []
+        text = _text(_plain(value, unknown, ()))
+    if report is not None:
+        for kind in unknown:
+            report(kind)
+    return text
+
+
+def _fast(value: Any) -> tuple[bytes | None, list[type]]:
+    """What orjson makes of *value*; None if it refuses: a lone surrogate, a key that is no string, a cycle."""
+    unknown: list[type] = []
     try:
-        if orjson is not None:
-            return bytes(orjson.dumps(value, default=unknown.encode, option=_ORJSON))
-        return _text(value, unknown).encode()
-    except (TypeError, ValueError, RecursionError, UnicodeError):
-        return _text(_plain(value, unknown, 0), unknown).encode()
+        return bytes(orjson.dumps(value, default=partial(_simpler, unknown=unknown), option=_ORJSON)), unknown
+    except (TypeError, ValueError, RecursionError):
+        return None, unknown
 
 
 def loads(text: bytes | str) -> Any:
@@ -93,57 +106,68 @@ def encode(value: Any) -> Any:
     return rule(value)
 
 
-class _Unknown:
-    """`encode`, with a placeholder where it knows nothing."""
-
-    __slots__ = ("_report",)
-
-    def __init__(self, report: Report | None) -> None:
-        self._report = report
-
-    def encode(self, value: Any) -> Any:
-        try:
-            return encode(value)
-        except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
-            return self.replace(value)
-
-    def replace(self, value: Any) -> dict[str, str]:
-        kind = type(value)
-        if self._report is not None:
-            self._report(kind)
-        return {PLACEHOLDER: f"{kind.__module__}.{kind.__qualname__}"}
+def _simpler(value: Any, *, unknown: list[type]) -> Any:
+    """*value* by its rule, or its placeholder."""
+    try:
+        if isinstance(value, set | frozenset):
+            return sorted((_plain(one, unknown, ()) for one in value), key=_text)
+        return encode(value)
+    except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
+        return _placeholder(value, unknown)
 
 
-def _text(value: Any, unknown: _Unknown) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=unknown.encode)
-
-
-def _plain(value: Any, unknown: _Unknown, depth: int) -> Any:  # noqa: PLR0911  # one for each kind
-    """*value* with nothing left in it that a JSON library could refuse."""
+def _placeholder(value: Any, unknown: list[type]) -> dict[str, str]:
     kind = type(value)
-    if value is None or kind in (bool, int):
+    unknown.append(kind)
+    return {PLACEHOLDER: f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "replace").decode()}
+
+
+def _text(plain: Any) -> bytes:
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:  # one for each kind
+    """
+    *value* with nothing left in it that a JSON library could refuse.
+
+    Args:
+        above: The ids of what it is nested in.
+    """
+    kind = type(value)
+    if value is None or kind is bool:
         return value
+    if kind is int:
+        return value if value.bit_length() <= _LONGEST_BITS else _placeholder(value, unknown)
     if kind is str:
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if kind is float:
         return value if value - value == 0 else None
-    if depth > _DEEPEST:
-        return unknown.replace(value)
-    if isinstance(value, Mapping):
-        return {_key(key, unknown, depth): _plain(item, unknown, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, unknown, depth + 1) for item in value]
-    return _plain(unknown.encode(value), unknown, depth + 1)
+    if len(above) >= _DEEPEST or id(value) in above:
+        return _placeholder(value, unknown)
+    return _plain_tree(value, unknown, (*above, id(value)))
 
 
-def _key(key: Any, unknown: _Unknown, depth: int) -> str:
-    plain = _plain(key, unknown, depth + 1)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+def _plain_tree(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
+    try:
+        if isinstance(value, Enum):
+            return _plain(value.value, unknown, above)
+        if isinstance(value, Mapping):
+            return {_key(key, unknown, above): _plain(item, unknown, above) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [_plain(item, unknown, above) for item in value]
+    except Exception:  # noqa: BLE001  # a stranger's __iter__ or items
+        return _placeholder(value, unknown)
+    return _plain(_simpler(value, unknown=unknown), unknown, above)
+
+
+def _key(key: Any, unknown: list[type], above: tuple[int, ...]) -> str:
+    plain = _plain(key, unknown, above)
+    return plain if isinstance(plain, str) else _text(plain).decode()
 
 
 def instant(value: datetime) -> str:
     """An instant as ISO 8601 in UTC with `Z`; a naive datetime is taken to be UTC."""
-    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    aware = value.replace(tzinfo=UTC) if value.utcoffset() is None else value.astimezone(UTC)
     return aware.replace(tzinfo=None).isoformat() + "Z"
 
 
@@ -162,16 +186,12 @@ def duration(value: timedelta) -> str:
 
 
 def _base64(value: bytes | bytearray | memoryview) -> str:
-    return base64.b64encode(value).decode("ascii")
+    return base64.b64encode(bytes(value)).decode("ascii")
 
 
 def unbase64(text: str) -> bytes:
     """The bytes that `encode` wrote as base64."""
     return base64.b64decode(text)
-
-
-def _sorted(value: set[Any] | frozenset[Any]) -> list[Any]:
-    return sorted(value, key=dumps)
 
 
 # In the order of the table; `Enum` first, since a `class Colour(str, Enum)` is a str as well.
@@ -186,8 +206,6 @@ _RULES: dict[type, Callable[[Any], Any]] = {
     bytes: _base64,
     bytearray: _base64,
     memoryview: _base64,
-    set: _sorted,
-    frozenset: _sorted,
     tuple: list,
     list: list,
     str: str.__str__,

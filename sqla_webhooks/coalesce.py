@@ -8,10 +8,11 @@ begin and end.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -20,6 +21,8 @@ from sqla_webhooks.events import Change, Event, Operation, OutboxRow
 
 #: A change and when it was captured.
 Dated: TypeAlias = tuple[Change, datetime]
+#: A resource and a primary key as JSON, which unlike its parts can always be looked up.
+Place: TypeAlias = tuple[str, bytes]
 
 
 def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]:
@@ -51,35 +54,75 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
     First old value, last new value; insert then delete is nothing; delete then
     insert of one key is an update; a value set and set back is no change.
     """
-    story: dict[tuple[str, tuple[Any, ...]], Dated] = {}
+    story: dict[Place, Dated] = {}
     ended: list[Dated] = []
     for row in rows:
         for change in row.changes:
-            before = story.pop((change.resource, change.moved_from or change.identity), None)
+            before = story.pop(_place(change, change.moved_from or change.identity), None)
             result = change if before is None else _merge(before[0], change)
-            here = (change.resource, change.identity)
-            if change.moved_from is not None and here in story:
-                ended.append(story.pop(here))  # the row that had the key before
             if result is not None:
-                story[here] = (result, row.captured_at)
+                _put((result, row.captured_at), story, ended)
     return [(kept, at) for change, at in [*ended, *story.values()] if (kept := _really(change)) is not None]
 
 
-def _merge(first: Change, then: Change) -> Change | None:
-    """Two changes of one row as one; None if nothing is left."""
+def _place(change: Change, identity: tuple[Any, ...]) -> Place:
+    return change.resource, encoding.dumps(identity)
+
+
+def _put(now: Dated, story: dict[Place, Dated], ended: list[Dated]) -> None:
+    """Write down what a row has come to, minding that its key may have been another's, or be one now."""
+    here = _place(now[0], now[0].identity)
+    there = story.pop(here, None)
+    if there is None:
+        story[here] = now
+    elif now[0].operation is not Operation.DELETE:
+        ended.append(there)  # the row that had the key before, and is deleted
+        story[here] = now
+    elif there[0].operation is Operation.CREATE:
+        story[here] = (_replaced(now[0], there[0]), there[1])  # it moved and is deleted; a new row has its key
+    else:
+        ended.append(now)  # the same, and another row has moved to its key
+        story[here] = there
+
+
+def _merge(first: Change, then: Change) -> Change | None:  # noqa: PLR0911  # one for each pair
+    """Two changes of one row as one; None if nothing is left. What SQL did in between we have not seen."""
     match first.operation, then.operation:
         case Operation.CREATE, Operation.DELETE:
             return None
         case Operation.CREATE, _:
             return replace(then, operation=Operation.CREATE, previous={}, changed=(), moved_from=None)
         case Operation.UPDATE, Operation.DELETE:
-            return replace(then, identity=first.moved_from or first.identity, data={**then.data, **first.previous})
+            return _deleted(first, then)
+        case Operation.UPDATE, Operation.CREATE:
+            return _replaced(_deleted(first, first), then)
+        case Operation.DELETE, Operation.DELETE:
+            return first
         case Operation.DELETE, _:
-            changed = tuple(key for key in then.data if not _same(first.data.get(key, _ABSENT), then.data[key]))
-            previous = {key: first.data[key] for key in changed if key in first.data}
-            return replace(then, operation=Operation.UPDATE, previous=previous, changed=changed)
+            return _replaced(first, then)
         case _:
             return _merge_updates(first, then)
+
+
+def _deleted(first: Change, then: Change) -> Change:
+    """An update and a delete: the row as it was before both; `changed` keeps what is not known of that."""
+    return Change(
+        resource=then.resource,
+        operation=Operation.DELETE,
+        identity=first.moved_from or first.identity,
+        data={**then.data, **first.previous},
+        changed=tuple(key for key in first.changed if key not in first.previous),
+    )
+
+
+def _replaced(first: Change, then: Change) -> Change:
+    """A delete and what stands under its key now: an update."""
+    unknown = first.changed
+    changed = tuple(
+        key for key in then.data if key in unknown or not _same(first.data.get(key, _ABSENT), then.data[key])
+    )
+    previous = {key: first.data[key] for key in changed if key in first.data and key not in unknown}
+    return replace(then, operation=Operation.UPDATE, previous=previous, changed=changed)
 
 
 def _merge_updates(first: Change, then: Change) -> Change:
@@ -110,7 +153,7 @@ _ABSENT = object()
 
 def _same(old: Any, new: Any) -> bool:
     """Equal as JSON: Python alone would call 1 and true equal."""
-    return bool(old == new) and encoding.dumps(old) == encoding.dumps(new)
+    return bool(old == new) and json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
 
 
 def _event(change: Change, at: datetime) -> Event:
@@ -133,13 +176,16 @@ def _event(change: Change, at: datetime) -> Event:
     )
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def event_id(at: datetime) -> str:
     """
     A new public id: `evt_`, 48 bits of time and 80 random ones in hexadecimal.
 
     The time comes first so that the ids of a day are neighbours in an index.
     """
-    return f"evt_{int(at.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+    return f"evt_{(at - _EPOCH) // timedelta(milliseconds=1):012x}{secrets.token_hex(10)}"
 
 
 def resource_id(identity: Sequence[Any]) -> str:

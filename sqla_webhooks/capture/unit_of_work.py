@@ -119,7 +119,10 @@ def _complete(session: Session, notes: Mapping[State, Note], incomplete: Mapping
 
 def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, notes: Notes) -> list[Found]:
     """
-    What the flush has changed: creates in the order of their adding, then updates, then deletes, by key.
+    What the flush has changed: updates of keys, creates in the order of their adding, other updates, deletes.
+
+    Keys first, as SQLAlchemy does it: a key that is given up may be given to a
+    new row in the same flush.
 
     In the application's thread, in `after_flush`: the SQL is done, the objects
     are not yet refreshed. Reads what the database has put into rows by itself,
@@ -136,9 +139,10 @@ def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, 
             continue
         (deleted if is_delete else created if state.key is None else updated).append((state, shape))
     created.sort(key=lambda one: one[0].insert_order or 0)
-    found = [*_drafts_of_saved(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
-    _fill(session, found)
-    saved = (_found(draft) for draft in found)
+    drafts = [*_drafts_of_saved(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
+    drafts.sort(key=lambda draft: draft.moved_from is None)
+    _fill(session, drafts)
+    saved = (_found(draft) for draft in drafts)
     gone = (_deleted(state, shape, notes.get(state)) for state, shape in sorted(deleted, key=_by_key))
     return [one for one in (*saved, *gone) if one is not None]
 

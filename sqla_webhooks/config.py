@@ -153,6 +153,13 @@ def _check(settings: Settings) -> None:
             "lets another relay send the same delivery; make lease longer, about four times the timeout"
         )
         raise ConfigurationError(message)
+    for name in ("allow_http", "coalesce", "deliver", "create_tables"):
+        if not isinstance(getattr(settings, name), bool):
+            message = f"{name} is {getattr(settings, name)!r}: give True or False"
+            raise ConfigurationError(message)
+    if not all(callable(getattr(settings.clock, name, None)) for name in ("now", "monotonic", "wait")):
+        message = f"clock is {settings.clock!r}: give an object with now(), monotonic() and wait(event, seconds)"
+        raise ConfigurationError(message)
     for name in ("wait", "stop", "retry"):
         if not callable(getattr(settings, name)):
             message = f"{name} is {getattr(settings, name)!r}: give a tenacity {name}_* strategy"

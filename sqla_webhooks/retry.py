@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -31,6 +31,8 @@ from sqla_webhooks.events import Answer
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: A tenacity `wait_*`: given the state, the seconds until the next attempt.
 WaitStrategy: TypeAlias = Callable[[RetryCallState], float]
 #: A tenacity `stop_*`: given the state, whether to give up.
@@ -41,6 +43,9 @@ RetryStrategy: TypeAlias = Callable[[RetryCallState], bool]
 #: Seconds after the 1st, 2nd, … failed attempt: the example schedule of
 #: Standard Webhooks 1.0, "Deliverability and reliability". 10 attempts, 75.6 h.
 STANDARD_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+
+#: Ten years: what is more was meant as something else, such as milliseconds.
+LONGEST_WAIT = 10 * 365 * 86400
 
 #: Jitter only ever adds, so that no attempt comes earlier than the schedule says.
 JITTER = 0.1
@@ -78,40 +83,50 @@ class RetryPolicy:
         The seconds until the next attempt, or None to give up.
 
         A strategy of the user's that raises, or answers nonsense, is logged
-        and replaced by the standard one for this decision: a delivery is never
-        lost to a bug in a strategy.
+        and its standard one asked instead: a delivery is never lost to a bug
+        in a strategy.
 
         Args:
             attempt: The number of the attempt that has just failed, from 1.
             elapsed: Seconds from the start of the first attempt to this outcome.
             outcome: What the attempt came to.
         """
-        try:
-            return _decide(self, attempt, elapsed, outcome)
-        except Exception:  # the user's code: whatever it raises must not stop the relay
-            logger.exception(
-                "a retry strategy failed; the standard schedule decides for this attempt",
-                extra={"webhooks.attempt": attempt},
-            )
-        standard = RetryPolicy(wait_standard(), stop_standard(), retry_standard())
-        return _decide(standard, attempt, elapsed, outcome)
+        # In tenacity's own order: the stop strategy may look at the wait.
+        state = call_state(attempt, elapsed, outcome=outcome)
+        if not _ask(self.retry, state, bool, instead=retry_standard):
+            return None
+        state.upcoming_sleep = _ask(self.wait, state, _seconds, instead=wait_standard)
+        return None if _ask(self.stop, state, bool, instead=stop_standard) else state.upcoming_sleep
 
 
-def _decide(policy: RetryPolicy, attempt: int, elapsed: float, outcome: Answer | DeliveryError) -> float | None:
-    """Ask in tenacity's own order: retry, then wait, then stop (which may look at the wait)."""
-    state = call_state(attempt, elapsed, outcome=outcome)
-    if not policy.retry(state):
-        return None
-    seconds = float(policy.wait(state))
-    if not 0 <= seconds < float("inf"):
-        message = f"the wait strategy answered {seconds!r} seconds"
+def _ask(
+    strategy: Callable[[RetryCallState], Any],
+    state: RetryCallState,
+    read: Callable[[Any], T],
+    *,
+    instead: Callable[[], Callable[[RetryCallState], Any]],
+) -> T:
+    """What the strategy says, or the standard one where it fails."""
+    try:
+        return read(strategy(state))
+    except Exception:  # the user's code: whatever it raises must not stop the relay
+        logger.exception(
+            "a retry strategy failed; the standard one is asked for this attempt",
+            extra={"webhooks.attempt": state.attempt_number},
+        )
+        return read(instead()(state))
+
+
+def _seconds(answer: Any) -> float:
+    seconds = float(answer)
+    if not 0 <= seconds <= LONGEST_WAIT:
+        message = f"the wait strategy answered {seconds!r} seconds; from 0 to {LONGEST_WAIT} make sense"
         raise ValueError(message)
-    state.upcoming_sleep = seconds
-    return None if policy.stop(state) else seconds
+    return seconds
 
 
 def call_state(attempt: int, elapsed: float, *, outcome: Answer | DeliveryError) -> RetryCallState:
-    """The view that tenacity has of a delivery whose attempts are rows."""
+    """The view that tenacity has of a delivery whose attempts are rows; `idle_for` is not known, and 0."""
     state = RetryCallState(_NOT_RETRYING, None, (), {})
     state.attempt_number = attempt
     if isinstance(outcome, DeliveryError):

@@ -59,7 +59,12 @@ class Signal(blinker.Signal):
             try:
                 receiver(sender, **arguments)
             except Exception:  # a stranger's receiver must not stop the relay or a flush
-                logger.exception("a receiver of a webhook signal failed", extra={"webhooks.receiver": repr(receiver)})
+                logger.exception("a receiver of a webhook signal failed", extra={"webhooks.receiver": _name(receiver)})
+
+
+def _name(receiver: Callable[..., Any]) -> str:
+    """Not its repr, which may show data or raise."""
+    return str(getattr(receiver, "__qualname__", type(receiver).__qualname__))
 
 
 enriching = Signal(

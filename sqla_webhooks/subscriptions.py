@@ -83,22 +83,23 @@ def check(patterns: Iterable[str], resources: Collection[str]) -> tuple[str, ...
     if isinstance(patterns, str):
         message = f"events is the text {patterns!r}, not a list of patterns: write events=[{patterns!r}]"
         raise InvalidSubscription(message)
-    unique = tuple(dict.fromkeys(patterns))
-    if not unique:
+    given = tuple(patterns)
+    if not given:
         message = (
             'events is empty, so nothing would ever be sent: name patterns such as "order.*", or "*" for everything'
         )
         raise InvalidSubscription(message)
-    for pattern in unique:
+    for pattern in given:
         _check_one(pattern, resources)
-    return unique
+    return tuple(dict.fromkeys(given))
 
 
 def _check_one(pattern: str, resources: Collection[str]) -> None:
     if pattern == EVERYTHING:
         return
     parts = pattern.split(".") if isinstance(pattern, str) else []
-    if len(parts) != 2 or not all(part == EVERYTHING or _PART.fullmatch(part) for part in parts):  # noqa: PLR2004  # resource and verb
+    formed = len(parts) == 2 and all(part == EVERYTHING or _PART.fullmatch(part) for part in parts)  # noqa: PLR2004  # resource and verb
+    if not formed or parts == [EVERYTHING, EVERYTHING]:
         message = (
             f'{pattern!r} is not a subscription pattern: write "*", "order.*", "*.created" or "order.created", '
             "with no other wildcards"
@@ -106,14 +107,21 @@ def _check_one(pattern: str, resources: Collection[str]) -> None:
         raise InvalidSubscription(message)
     resource, verb = parts
     if verb not in (EVERYTHING, *VERBS):
-        _refuse(pattern, f"no change is called {verb!r}", verb, VERBS)
+        close = _closest(verb, VERBS)
+        _refuse(pattern, f"no change is called {verb!r}", VERBS, instead=close and f"{resource}.{close}")
     if resource != EVERYTHING and resource not in resources:
-        _refuse(pattern, f"no captured class is called {resource!r}", resource, sorted(resources))
+        known = sorted(resources)
+        close = _closest(resource, known)
+        _refuse(pattern, f"no captured class is called {resource!r}", known, instead=close and f"{close}.{verb}")
 
 
-def _refuse(pattern: str, why: str, wrong: str, known: Collection[str]) -> None:
-    close = difflib.get_close_matches(wrong.lower(), known, n=1)
-    hint = f"did you mean {pattern.replace(wrong, close[0])!r}? " if close else ""
+def _closest(wrong: str, known: Collection[str]) -> str:
+    """The known word that may have been meant; empty if none is close."""
+    return next(iter(difflib.get_close_matches(wrong.lower(), known, n=1)), "")
+
+
+def _refuse(pattern: str, why: str, known: Collection[str], *, instead: str) -> None:
+    hint = f"did you mean {instead!r}? " if instead else ""
     listing = ", ".join(known) or "none: import the modules that map your classes first"
     message = f"{pattern!r} can match nothing: {why}; {hint}Known: {listing}"
     raise InvalidSubscription(message)

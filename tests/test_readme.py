@@ -49,9 +49,7 @@ def test_the_first_screen_ends_in_a_verified_delivery(tmp_path: Path) -> None:
     assert re.match(r"verified: \{'type': 'order.created', .*'data': \{'id': 1\}\}\n$", done.stdout)
 
 
-def test_the_two_lines_and_the_enricher(
-    install: Install, sessions: sessionmaker[Session], receiver: Receiver
-) -> None:
+def test_the_two_lines_and_the_enricher(install: Install, sessions: sessionmaker[Session], receiver: Receiver) -> None:
     """As it stands, but for a receiver on this machine in the partner's place."""
     install(sessions)
     script = blocks("README.md")[1].replace("https://partner.example/hooks", receiver.url())

@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 import secrets as random_source
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,11 +88,11 @@ def verify(
             far off, no signature fits, or the body is not a JSON object.
         ConfigurationError: A secret is not one.
     """
-    raw = body.encode() if isinstance(body, str) else bytes(body)
+    raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     keys = [_key(one) for one in ([secret] if isinstance(secret, str) else secret)]
     message_id, sent_at, signatures = (_header(headers, name) for name in (ID, TIMESTAMP, SIGNATURE))
     _check_time(sent_at, tolerance, clock or SystemClock())
-    content = f"{message_id}.{sent_at}.".encode("utf-8", "surrogateescape") + raw
+    content = f"{message_id}.{sent_at}.".encode("utf-8", "surrogatepass") + raw
     if not _fits(signatures, [_signature(key, content) for key in keys]):
         message = f"no {VERSION} signature in {SIGNATURE} fits: the body was changed, or another secret signed it"
         raise SignatureError(message)
@@ -133,7 +134,7 @@ def _check_time(sent_at: str, tolerance: float, clock: Clock) -> None:
         raise SignatureError(message)
     off = clock.now().timestamp() - int(sent_at)
     if abs(off) > tolerance:
-        message = f"{TIMESTAMP} is {abs(off):.0f} s {'old' if off > 0 else 'ahead'}; {tolerance:g} s are allowed"
+        message = f"{TIMESTAMP} is {math.ceil(abs(off))} s {'old' if off > 0 else 'ahead'}; {tolerance:g} s are allowed"
         raise SignatureError(message)
 
 
@@ -143,7 +144,7 @@ def _fits(header: str, expected: Sequence[str]) -> bool:
     for token in header.split():
         version, _, signature = token.partition(",")
         if version == VERSION:
-            given = signature.encode("utf-8", "surrogateescape")
+            given = signature.encode("utf-8", "surrogatepass")
             for one in expected:
                 fits |= hmac.compare_digest(given, one.encode())
     return fits

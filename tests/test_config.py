@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from decimal import Decimal
+from ipaddress import ip_network
+from typing import Any, cast, get_type_hints
+
+import pytest
+from support.clock import MovedClock
+from support.shop import Customer, Order
+from tenacity import retry_never, stop_after_attempt, wait_fixed
+
+from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.config import Options, Settings
+from sqla_webhooks.errors import ConfigurationError, TimedOut
+from sqla_webhooks.events import Answer
+
+
+def settings(**options: Any) -> Settings:
+    return Settings.of(cast(Options, options))
+
+
+def refused(**options: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(**options)
+    return str(caught.value)
+
+
+# --------------------------------------------------------------------------- what is accepted
+
+
+def test_the_defaults() -> None:
+    defaults = settings()
+    found = {one.name: getattr(defaults, one.name) for one in dataclasses.fields(defaults)}
+    assert isinstance(found.pop("clock"), SystemClock)
+    assert all(callable(found.pop(name)) for name in ("wait", "stop", "retry"))
+    assert found == {
+        "batch_window": 0.1,
+        "batch_size": 100,
+        "poll_interval": 1.0,
+        "concurrency": 32,
+        "connect_timeout": 5.0,
+        "timeout": 15.0,
+        "lease": 60.0,
+        "allow_http": False,
+        "allow_hosts": frozenset(),
+        "allow_networks": (),
+        "include": (),
+        "exclude": (),
+        "capture": "subscribed",
+        "coalesce": True,
+        "deliver": True,
+        "create_tables": True,
+    }
+
+
+def test_the_default_strategies_are_the_standard_ones() -> None:
+    retries = settings().retries
+    first = retries.next_delay(1, 0, outcome=Answer(500))
+    assert first is not None
+    assert 5 <= first <= 5.5
+    assert retries.next_delay(9, 0, outcome=TimedOut()) is not None
+    assert retries.next_delay(10, 0, outcome=TimedOut()) is None
+    assert retries.next_delay(1, 0, outcome=Answer(204)) is None
+
+
+def test_every_setting_is_an_option_and_the_other_way_round() -> None:
+    assert get_type_hints(Options).keys() == {one.name for one in dataclasses.fields(Settings)}
+
+
+def test_every_setting_can_be_given() -> None:
+    clock = MovedClock()
+    wait, stop, retry = wait_fixed(7), stop_after_attempt(2), retry_never
+    given = settings(
+        batch_window=0,
+        batch_size=1,
+        poll_interval=0.01,
+        concurrency=1,
+        wait=wait,
+        stop=stop,
+        retry=retry,
+        connect_timeout=0.001,
+        timeout=1,
+        lease=1.001,
+        allow_http=True,
+        allow_hosts=["Localhost.", "example.ORG", "example.org"],
+        allow_networks=["127.0.0.0/8", ip_network("::1/128"), "10.0.0.1"],
+        include=[Order, Customer.api_key],
+        exclude=(Customer,),
+        capture="all",
+        coalesce=False,
+        deliver=False,
+        create_tables=False,
+        clock=clock,
+    )
+    assert (given.batch_window, given.batch_size, given.poll_interval, given.concurrency) == (0, 1, 0.01, 1)
+    assert (given.wait, given.stop, given.retry, given.clock) == (wait, stop, retry, clock)
+    assert (given.connect_timeout, given.timeout, given.lease) == (0.001, 1, 1.001)
+    assert given.allow_hosts == {"localhost", "example.org"}
+    assert given.allow_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.0.0.1/32"))
+    assert given.include == (Order, Customer.api_key)
+    assert given.exclude == (Customer,)
+    assert given.capture == "all"
+    assert (given.allow_http, given.coalesce, given.deliver, given.create_tables) == (True, False, False, False)
+
+
+def test_the_strategies_given_are_those_that_decide() -> None:
+    retries = settings(wait=wait_fixed(7), stop=stop_after_attempt(2)).retries
+    assert [retries.next_delay(attempt, 0, outcome=Answer(500)) for attempt in (1, 2)] == [7, None]
+
+
+@pytest.mark.parametrize("name", [one.name for one in dataclasses.fields(Settings)])
+def test_settings_are_frozen(name: str) -> None:
+    frozen = settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(frozen, name, getattr(frozen, name))
+
+
+def test_a_list_that_is_changed_later_changes_no_setting() -> None:
+    hosts, networks, include = ["a.example"], ["10.0.0.0/8"], [Order]
+    given = settings(allow_hosts=hosts, allow_networks=networks, include=include)
+    for one in (hosts, networks, include):
+        one.clear()
+    assert given.allow_hosts == {"a.example"}
+    assert given.allow_networks == (ip_network("10.0.0.0/8"),)
+    assert given.include == (Order,)
+
+
+# --------------------------------------------------------------------------- what is refused
+
+
+def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
+    assert refused(batch_sise=5) == "install() has no setting 'batch_sise'; did you mean 'batch_size'?"
+    assert refused(networks=[]) == "install() has no setting 'networks'; did you mean 'allow_networks'?"
+
+
+def test_an_unknown_setting_like_no_other_is_refused_with_the_list() -> None:
+    said = refused(zzz=5)
+    assert said.startswith("install() has no setting 'zzz'; the settings are batch_window, batch_size, ")
+    assert all(one.name in said for one in dataclasses.fields(Settings))
+
+
+#: Each number with the least it may be.
+WHOLE = {"batch_size": 1, "concurrency": 1}
+ANY = {"batch_window": 0, "poll_interval": 0.01, "connect_timeout": 0.001, "timeout": 0.001, "lease": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *itertools.product(WHOLE, [0, -1, 1.0, 2.5]),
+        *itertools.product(ANY, [-0.001, -1]),
+        *itertools.product([*WHOLE, *ANY], [True, False, float("nan"), float("inf"), float("-inf"), "5", None, [1]]),
+        *itertools.product([*WHOLE, *ANY], [Decimal(5), 5j]),
+        *(("poll_interval", 0), ("connect_timeout", 0), ("timeout", 0.0009), ("lease", 0)),
+    ],
+)
+def test_a_number_that_cannot_work_is_refused(name: str, value: Any) -> None:
+    kind, lowest = ("a whole number", WHOLE[name]) if name in WHOLE else ("a number", ANY[name])
+    assert refused(**{name: value}) == f"{name} is {value!r}: give {kind} of at least {lowest}"
+
+
+@pytest.mark.parametrize(("lease", "timeout"), [(15, 15), (14.9, 15), (60, 60.5), (1, 3600)])
+def test_a_lease_must_outlast_the_request(lease: float, timeout: float) -> None:
+    said = refused(lease=lease, timeout=timeout)
+    assert said.startswith(f"lease is {lease} s and timeout {timeout} s")
+    assert "make lease longer" in said
+
+
+def test_a_lease_is_compared_to_the_default_timeout_too() -> None:
+    assert refused(lease=15).startswith("lease is 15 s and timeout 15.0 s")
+    assert refused(timeout=60).startswith("lease is 60.0 s and timeout 60 s")
+
+
+@pytest.mark.parametrize("name", ["allow_hosts", "allow_networks", "include", "exclude"])
+@pytest.mark.parametrize("value", ["10.0.0.0/8", "", None, 5, Order, object()], ids=repr)
+def test_one_thing_instead_of_a_list_is_refused(name: str, value: Any) -> None:
+    assert refused(**{name: value}) == f"{name} is {value!r}: give a list, as in {name}=[{value!r}]"
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        ("10.0.0.1/8", "has host bits set"),
+        ("10.0.0.0/33", "does not appear to be an IPv4 or IPv6 network"),
+        ("localhost", "does not appear to be an IPv4 or IPv6 network"),
+        ("", "does not appear to be an IPv4 or IPv6 network"),
+        (None, "does not appear to be an IPv4 or IPv6 network"),
+    ],
+)
+def test_what_is_no_network_is_refused(network: Any, why: str) -> None:
+    said = refused(allow_networks=["10.0.0.0/8", network])
+    assert said.startswith(f"allow_networks has {network!r}, which is no network: ")
+    assert why in said
+    assert said.endswith("Write it like '10.0.0.0/8'")
+
+
+@pytest.mark.parametrize("value", ["everything", "", "ALL", None, True, ["all"]], ids=repr)
+def test_capture_is_one_of_two_words(value: Any) -> None:
+    assert refused(capture=value) == f"capture is {value!r}: write 'subscribed' or 'all'"
+
+
+@pytest.mark.parametrize("name", ["wait", "stop", "retry"])
+@pytest.mark.parametrize("value", [5, None, "exponential", [wait_fixed(1)]], ids=["5", "None", "text", "list"])
+def test_a_strategy_that_cannot_be_called_is_refused(name: str, value: Any) -> None:
+    assert refused(**{name: value}) == f"{name} is {value!r}: give a tenacity {name}_* strategy"
+
+
+def test_a_refusal_is_a_value_error() -> None:
+    assert issubclass(ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize("name", ["allow_http", "coalesce", "deliver", "create_tables"])
+def test_what_is_yes_or_no_is_a_bool(name: str) -> None:
+    assert f"{name} is 'false': give True or False" in refused(**{name: "false"})
+
+
+def test_what_is_no_clock_is_refused() -> None:
+    assert "give an object with now()" in refused(clock=object())

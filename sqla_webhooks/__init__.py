@@ -17,6 +17,8 @@ The way of the data, which is also the order of the modules:
     plugin       install() and Webhooks put the parts together
 """
 
+from sqla_webhooks import models
+from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.sign import verify
@@ -51,6 +53,7 @@ from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, f
 __all__ = [
     "Answer",
     "Attempt",
+    "Clock",
     "ConfigurationError",
     "DatabaseBusy",
     "Delivery",
@@ -79,6 +82,7 @@ __all__ = [
     "enriching",
     "failed",
     "install",
+    "models",
     "unencodable",
     "verify",
 ]

@@ -21,8 +21,8 @@ from sqla_webhooks.events import Change, Event, Operation, OutboxRow
 
 #: A change and when it was captured.
 Dated: TypeAlias = tuple[Change, datetime]
-#: A resource and a primary key as JSON, which unlike its parts can always be looked up.
-Place: TypeAlias = tuple[str, bytes]
+#: A resource, its table, and a primary key as JSON, which unlike its parts can always be looked up.
+Place: TypeAlias = tuple[str, str, bytes]
 
 
 def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]:
@@ -66,7 +66,7 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
 
 
 def _place(change: Change, identity: tuple[Any, ...]) -> Place:
-    return change.resource, encoding.dumps(identity)
+    return change.resource, change.table, encoding.dumps(identity)
 
 
 def _put(now: Dated, story: dict[Place, Dated], ended: list[Dated]) -> None:
@@ -108,6 +108,7 @@ def _deleted(first: Change, then: Change) -> Change:
     """An update and a delete: the row as it was before both; `changed` keeps what is not known of that."""
     return Change(
         resource=then.resource,
+        table=then.table,
         operation=Operation.DELETE,
         identity=first.moved_from or first.identity,
         data={**then.data, **first.previous},
@@ -172,6 +173,7 @@ def _event(change: Change, at: datetime) -> Event:
         operation=change.operation,
         data=change.data,
         changes=changes,
+        table=change.table,
         identity=change.identity,
     )
 

@@ -161,12 +161,16 @@ def _check(settings: Settings) -> None:
         message = f"clock is {settings.clock!r}: give an object with now(), monotonic() and wait(event, seconds)"
         raise ConfigurationError(message)
     for name in ("wait", "stop", "retry"):
-        if not callable(getattr(settings, name)):
-            message = f"{name} is {getattr(settings, name)!r}: give a tenacity {name}_* strategy"
+        strategy = getattr(settings, name)
+        if not callable(strategy) or isinstance(strategy, type):
+            message = f"{name} is {strategy!r}: give a tenacity {name}_* strategy, such as {_EXAMPLES[name]}"
             raise ConfigurationError(message)
     if settings.capture not in ("subscribed", "all"):
         message = f"capture is {settings.capture!r}: write 'subscribed' or 'all'"
         raise ConfigurationError(message)
+
+
+_EXAMPLES = {"wait": "wait_fixed(60)", "stop": "stop_after_attempt(5)", "retry": "retry_if_exception_type(TimedOut)"}
 
 
 def _check_number(settings: Settings, name: str, lowest: float) -> None:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
+from itertools import product
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -45,6 +47,9 @@ class Enricher:
     function: Function
     options: tuple[ExecutableOption, ...] = field(default=(), repr=False)
 
+    def __str__(self) -> str:
+        return f"the enricher {self.function.__module__}.{self.function.__qualname__}"
+
     def __call__(self, _model: type, *, instance: Any, payload: dict[str, Any], event: Event) -> None:  # noqa: ARG002  # the signal's arguments
         returned: object = self.function(instance, payload)
         if returned is not None:
@@ -61,7 +66,7 @@ def enricher(model: type, *, options: Iterable[ExecutableOption] = (), signal: S
             payload["lines"] = [line.sku for line in order.lines]
 
     The function gets the row, as it is when the relay comes to it, and the
-    event's `data`, a dict to be changed in place. It runs in the relay's
+    event's `data`, a dict of JSON values to be changed in place. It runs in the relay's
     thread, in a session of its own that is thrown away, for `created` and
     `updated` events whose row still exists; a deleted row cannot be loaded.
 
@@ -112,12 +117,12 @@ class Enrichment:
         if not any(signal.receivers for signal in self._signals):
             return list(events)
         enriched: dict[str, Event] = {}
-        by_resource: dict[str, list[Event]] = {}
+        by_class: dict[tuple[str, str], list[Event]] = {}
         for event in events:
             if event.operation is not Operation.DELETE:
-                by_resource.setdefault(event.resource, []).append(event)
-        for resource, some in by_resource.items():
-            mapper = self._resources.mapper(resource)
+                by_class.setdefault((event.resource, event.table), []).append(event)
+        for (resource, table), some in by_class.items():
+            mapper = self._resources.mapper(resource, table)
             receivers = [] if mapper is None else self._receivers(mapper)
             if mapper is not None and receivers:
                 enriched.update((event.id, event) for event in self._enrich(mapper, receivers, some))
@@ -141,8 +146,12 @@ class Enrichment:
                     else event
                     for event in events
                 ]
-        except Exception:  # the load fails as a whole, with an application's options: its events go on plain
+        except Exception as error:  # an application's options: whatever is wrong with them, its events go on
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise  # the database has gone away: the relay waits for it
             logger.exception("the rows of %s could not be loaded; their events go on plain", mapper.class_.__qualname__)
+            for event, receiver in product(events, receivers):
+                enricher_failed.tell(mapper.class_, enricher=receiver, event=event, error=error)
             return list(events)
 
 
@@ -169,7 +178,7 @@ def _run(model: type, receivers: Sequence[Callable[..., Any]], event: Event, ins
         try:
             receiver(model, instance=instance, payload=data, event=event)
         except Exception as error:  # the application's code: one enricher must not stop an event
-            logger.exception("an enricher failed; the event goes on without it", extra={"webhooks.event": event.id})
+            logger.exception("%s failed; %s %s goes on without it", receiver, event.type, event.id)
             enricher_failed.tell(model, enricher=receiver, event=event, error=error)
         else:
             event = replace(event, data=data)  # the next enricher sees what this one added

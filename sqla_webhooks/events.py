@@ -61,6 +61,8 @@ class Change:
     changed: tuple[str, ...] = ()
     #: Updates of the primary key only: the identity before.
     moved_from: tuple[Any, ...] | None = None
+    #: The row's table: it keeps the rows of two classes of one name apart.
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Event:
     data: dict[str, Any]
     #: Updates only: attribute name to `{"from": old, "to": new}`.
     changes: dict[str, dict[str, Any]] | None = None
-    #: The primary key's values, for loading the row. Not part of the body.
+    #: The row's table and its primary key's values, for loading it and for its order. Not part of the body.
+    table: str = ""
     identity: tuple[Any, ...] = ()
 
 

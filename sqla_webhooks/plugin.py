@@ -94,6 +94,7 @@ class Webhooks:
     def __init__(self, factory: Factory, engine: Engine, *, settings: Settings, options: Options) -> None:
         """Not for callers: use `install()`."""
         self.settings = settings
+        self._uninstalled = False
         self._factory = factory
         self._options = dict(options)
         self._database = Database(engine)
@@ -156,8 +157,9 @@ class Webhooks:
 
         Raises:
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
-            ConfigurationError: Called from an enricher or a receiver of a signal.
+            ConfigurationError: Called from an enricher or a receiver of a signal, or after `uninstall()`.
         """
+        self._check_installed()
         return self._thread.drain(timeout)
 
     def start(self) -> None:
@@ -165,8 +167,9 @@ class Webhooks:
         Start the relay's thread, if it does not run. `install()` has done it, unless `deliver=False`.
 
         Raises:
-            ConfigurationError: The database is SQLite in memory.
+            ConfigurationError: The database is SQLite in memory, or this was uninstalled.
         """
+        self._check_installed()
         if self._database.in_memory:
             message = f"no relay thread can run on {_ONE_CONNECTION}"
             raise ConfigurationError(message)
@@ -190,6 +193,7 @@ class Webhooks:
 
         What waits in them is sent by the next installation.
         """
+        self._uninstalled = True
         self._capture.close()
         self._thread.stop(5.0)
         self._database.close()
@@ -229,6 +233,11 @@ class Webhooks:
                 f"this session factory has an installation with {'another bind' if other_bind else 'other settings'}: "
                 "call install() with the same ones, or with none, to get the handle, or uninstall() it first"
             )
+            raise ConfigurationError(message)
+
+    def _check_installed(self) -> None:
+        if self._uninstalled:
+            message = "this installation was uninstalled: call install() again and use what it returns"
             raise ConfigurationError(message)
 
     def _report(self, kind: type) -> None:

@@ -60,6 +60,7 @@ class Shape:
     """What is captured of the rows of one mapper."""
 
     resource: str
+    table: str
     mapper: Mapper[Any]
     #: Attribute name to column, for every attribute that is sent.
     columns: Mapping[str, Column[Any]]
@@ -90,18 +91,30 @@ class Resources:
         try:
             return self._shapes[mapper]
         except KeyError:
-            return self._shapes.setdefault(mapper, self._make(mapper))
+            shape = self._make(mapper)
+        if shape is not None:
+            self._warn_of_namesakes(shape)
+        return self._shapes.setdefault(mapper, shape)
 
     def names(self) -> frozenset[str]:
         """Every resource captured, of the classes mapped so far in this process."""
         return frozenset(shape.resource for shape in self._all())
 
-    def mapper(self, resource: str) -> Mapper[Any] | None:
-        """The mapper behind a resource name, if this process maps it."""
-        return next((shape.mapper for shape in self._all() if shape.resource == resource), None)
+    def mapper(self, resource: str, table: str) -> Mapper[Any] | None:
+        """The mapper behind a resource, if this process maps it."""
+        return next((one.mapper for one in self._all() if (one.resource, one.table) == (resource, table)), None)
 
     def _all(self) -> list[Shape]:
         return [shape for mapper in mapped() if (shape := self.shape(mapper)) is not None]
+
+    def _warn_of_namesakes(self, shape: Shape) -> None:
+        """Their events are kept apart, but receivers cannot tell them by their types."""
+        for other in list(self._shapes.values()):
+            if other is not None and other.resource == shape.resource and other.table != shape.table:
+                logger.warning(
+                    "%s and %s are both sent as %r: rename one, or leave it out with exclude=[...]",
+                    *(_full_name(other.mapper), _full_name(shape.mapper), shape.resource),
+                )
 
     def _make(self, mapper: Mapper[Any]) -> Shape | None:
         if not self._captured(mapper):
@@ -110,7 +123,7 @@ class Resources:
         key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
         if not columns.keys() >= set(key):
             logger.warning(
-                "%s is not captured: its primary key says secret, and without it no row can be named; "
+                "%s is not captured: its primary key is excluded or says secret, and without it no row can be named; "
                 "name the attribute in include=[...] to capture the class",
                 mapper.class_.__qualname__,
             )
@@ -119,6 +132,7 @@ class Resources:
             logger.info("%s: left out, for their names say secret: %s", mapper.class_.__qualname__, sorted(secret))
         return Shape(
             resource=snake_case(mapper.class_.__name__),
+            table=str(getattr(mapper.local_table, "fullname", mapper.local_table.description)),
             mapper=mapper,
             columns=columns,
             key=key,
@@ -165,6 +179,10 @@ def mapped() -> list[Mapper[Any]]:
         registries = mapperlib._all_registries()  # noqa: SLF001  # see above
         mappers = {mapper for registry in registries for mapper in registry.mappers}
     return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
+
+
+def _full_name(mapper: Mapper[Any]) -> str:
+    return f"{mapper.class_.__module__}.{mapper.class_.__qualname__}"
 
 
 def _volatile(mapper: Mapper[Any], name: str) -> bool:

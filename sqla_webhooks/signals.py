@@ -81,8 +81,8 @@ enriching = Signal(
 
 enricher_failed = Signal(
     """
-    Sent when an enricher raised; the event goes on with what its `data` held
-    before that enricher ran.
+    Sent when an enricher raised, or its rows could not be loaded; the event
+    goes on with what its `data` held before.
 
     Sender: the mapped class. `enricher`: the receiver; `event`: the `Event`;
     `error`: the exception. Runs in the relay's thread.

@@ -80,8 +80,8 @@ def check(patterns: Iterable[str], resources: Collection[str]) -> tuple[str, ...
         InvalidSubscription: No pattern, a malformed one, or one that can
             match no event; the message says what to write instead.
     """
-    if isinstance(patterns, str):
-        message = f"events is the text {patterns!r}, not a list of patterns: write events=[{patterns!r}]"
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        message = f"events is {patterns!r}, not a list of patterns: write events=[{patterns or '*'!r}]"
         raise InvalidSubscription(message)
     given = tuple(patterns)
     if not given:

@@ -189,6 +189,9 @@ def _drafts_of_updated(updated: Iterable[tuple[State, Shape]], notes: Notes) -> 
         previous = {key: old for key, old in state.committed_state.items() if key in shape.columns}
         if known is not None:
             previous.update(known.previous)
+            # Set during the flush, by a listener, on an object whose row was read before it.
+            late = [key for key, old in previous.items() if _unknown(old) and key in known.loaded]
+            previous.update((key, known.loaded[key]) for key in late)
         if not previous:
             continue
         data = {key: current[key] for key in shape.columns if key in current}
@@ -226,10 +229,11 @@ def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
 
 def _found(draft: _Draft) -> Found | None:
     """The change of a created or updated row; None if no value is another than before."""
-    shape, data = draft.shape, draft.data
+    shape = draft.shape
+    data = {key: draft.data[key] for key in shape.columns if key in draft.data}
     identity = tuple(data.get(key) for key in shape.key)
     if draft.operation is Operation.CREATE:
-        return Found(shape, Change(shape.resource, Operation.CREATE, identity, data))
+        return Found(shape, Change(shape.resource, Operation.CREATE, identity, data, table=shape.table))
     known = {key: old for key, old in draft.previous.items() if not _unknown(old)}
     changed = [key for key, old in known.items() if not _same(shape.columns[key], old, data.get(key))]
     unknown = [key for key in draft.previous if key not in known]
@@ -239,6 +243,7 @@ def _found(draft: _Draft) -> Found | None:
         shape,
         Change(
             resource=shape.resource,
+            table=shape.table,
             operation=Operation.UPDATE,
             identity=identity,
             data=data,
@@ -251,7 +256,7 @@ def _found(draft: _Draft) -> Found | None:
 
 def _deleted(state: State, shape: Shape, known: Note | None) -> Found:
     data = _as_it_was(state, shape, known)
-    return Found(shape, Change(shape.resource, Operation.DELETE, _identity(state), data))
+    return Found(shape, Change(shape.resource, Operation.DELETE, _identity(state), data, table=shape.table))
 
 
 # --------------------------------------------------------------------------- both

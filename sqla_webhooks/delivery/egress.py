@@ -106,6 +106,9 @@ def _parse(url: str) -> Url:
     if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
         message = "the URL has white space, a control character or a backslash"
         raise InvalidURL(message)
+    if "://" not in url:
+        message = "the URL has no scheme: write https:// in front"
+        raise InvalidURL(message)
     try:
         parsed = parse_url(url)
     except LocationParseError as error:

@@ -15,8 +15,8 @@ import hmac
 import json
 import math
 import secrets as random_source
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.errors import ConfigurationError, SignatureError
@@ -30,6 +30,13 @@ SHORTEST, LONGEST = 24, 64
 LENGTH = 32
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
+
+
+class Headers(Protocol):
+    """What is asked of a request's headers."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Names and values."""
 
 
 def generate_secret() -> str:
@@ -65,7 +72,7 @@ def sign(secrets: Sequence[str], message_id: str, *, timestamp: int, body: bytes
 
 def verify(
     body: bytes | str,
-    headers: Mapping[str, str],
+    headers: Headers,
     secret: str | Sequence[str],
     *,
     tolerance: float = 300,
@@ -78,7 +85,8 @@ def verify(
 
     Args:
         body: The request's body as it came, before any parsing.
-        headers: The request's headers, in whatever case.
+        headers: The request's headers, in whatever case: a dict, or what the
+            framework has.
         secret: The endpoint's `whsec_…`, or several of which one must fit.
         tolerance: Seconds by which the request's timestamp may differ from now.
         clock: The source of now, for tests.
@@ -89,7 +97,7 @@ def verify(
         ConfigurationError: A secret is not one.
     """
     raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
-    keys = [_key(one) for one in ([secret] if isinstance(secret, str) else secret)]
+    keys = [_key(one) for one in _several(secret)]
     message_id, sent_at, signatures = (_header(headers, name) for name in (ID, TIMESTAMP, SIGNATURE))
     _check_time(sent_at, tolerance, clock or SystemClock())
     content = f"{message_id}.{sent_at}.".encode("utf-8", "surrogatepass") + raw
@@ -97,6 +105,10 @@ def verify(
         message = f"no {VERSION} signature in {SIGNATURE} fits: the body was changed, or another secret signed it"
         raise SignatureError(message)
     return _event(raw)
+
+
+def _several(secret: Any) -> Sequence[Any]:
+    return secret if isinstance(secret, Sequence) and not isinstance(secret, str | bytes) else [secret]
 
 
 def _key(secret: str) -> bytes:
@@ -120,7 +132,7 @@ def _signature(key: bytes, content: bytes) -> str:
     return base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode("ascii")
 
 
-def _header(headers: Mapping[str, str], name: str) -> str:
+def _header(headers: Headers, name: str) -> str:
     for key, value in headers.items():
         if isinstance(key, str) and key.lower() == name and isinstance(value, str) and value:
             return value

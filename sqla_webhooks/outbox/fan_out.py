@@ -161,7 +161,7 @@ def ordering_key(endpoint_id: int, event: Event) -> int:
     64 bits of BLAKE2b. Two rows that share a number by chance wait for each
     other, and lose nothing by it.
     """
-    name = f"{endpoint_id}\0{event.resource}\0{event.resource_id}".encode()
+    name = "\0".join((str(endpoint_id), event.resource, event.table, event.resource_id)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 

@@ -47,6 +47,7 @@ def _unpacked(packed: dict[str, Any]) -> Change:
     moved_from = packed.get("moved_from")
     return Change(
         resource=packed["resource"],
+        table=packed["table"],
         operation=Operation(packed["operation"]),
         identity=tuple(packed["identity"]),
         data=packed["data"],

@@ -64,6 +64,7 @@ def _packed(change: Change) -> dict[str, Any]:
     """A change as the outbox keeps it: what is empty is left out."""
     packed: dict[str, Any] = {
         "resource": change.resource,
+        "table": change.table,
         "operation": change.operation.value,
         "identity": change.identity,
         "data": change.data,

@@ -37,6 +37,9 @@ AT_EXIT = 2.0
 #: Seconds between looks of `drain()` while it waits for something it does not do itself.
 _GLANCE = 0.05
 
+#: Seconds that a fork waits for a turn to end.
+_BEFORE_FORK = 5.0
+
 # Seconds after the 1st, 2nd, … failure of the database in a row.
 _WAIT_FOR_DATABASE = wait_exponential(multiplier=0.2, max=30)
 
@@ -95,6 +98,8 @@ class RelayThread:
         self._turns = threading.Lock()
         #: The thread that holds it.
         self._turner: int | None = None
+        #: Whether it is held for a fork.
+        self._paused = False
         #: Held while the thread is started or stopped.
         self._changing = threading.Lock()
 
@@ -185,15 +190,15 @@ class RelayThread:
         events = attempts = 0
         with self._turning():
             try:
-                while self._clock.monotonic() <= deadline:
+                while True:
                     turn = self._relay.run_once(senders)
                     events, attempts = events + turn.events, attempts + turn.sent
                     if not turn.busy and not self._waits_for_others(turn):
                         return Drained(events, attempts, complete=True)
+                    if self._clock.monotonic() >= deadline:
+                        return Drained(events, attempts, complete=False)
             finally:
-                self._relay.record(senders)
                 senders.close()
-        return Drained(events, attempts, complete=False)
 
     # ------------------------------------------------------------------ in the relay's thread
 
@@ -310,7 +315,28 @@ class RelayThread:
             if (thread := this()) is not None:
                 thread._after_fork()  # noqa: SLF001  # it is our own
 
-        os.register_at_fork(after_in_child=after_in_child)
+        def before() -> None:
+            if (thread := this()) is not None:
+                thread._pause()  # noqa: SLF001  # it is our own
+
+        def after_in_parent() -> None:
+            if (thread := this()) is not None:
+                thread._resume()  # noqa: SLF001  # it is our own
+
+        os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
+
+    def _pause(self) -> None:
+        """
+        Before a fork: let no turn be under way.
+
+        A lock of the database driver that the relay held at that instant would
+        stay locked in the child for ever.
+        """
+        self._paused = self._turner != threading.get_ident() and self._turns.acquire(timeout=_BEFORE_FORK)
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._turns.release()
 
     def _after_fork(self) -> None:
         """
@@ -328,13 +354,18 @@ class RelayThread:
 
 
 def _log_failure(state: RetryCallState) -> None:
+    """The first time with the whole traceback, then in a line."""
     error = state.outcome.exception() if state.outcome is not None else None
-    logger.error("the relay could not go on and tries again in %.1f s: %s", state.upcoming_sleep, error, exc_info=error)
+    logger.error(
+        "the relay could not go on and tries again in %.1f s: %s",
+        *(state.upcoming_sleep, error),
+        exc_info=error if state.attempt_number == 1 else None,
+    )
 
 
 def _give_up(state: RetryCallState) -> Turn:
-    """The thread was stopped while the database failed: what is left is found by the next process."""
+    """The thread is stopped while the database fails: what is left is found by the next process."""
     error = state.outcome.exception() if state.outcome is not None else None
     if error is not None:
-        logger.warning("the relay stops with work left: %s", error)
+        logger.warning("the relay stops while it cannot go on: %s", error)
     return Turn()

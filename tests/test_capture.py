@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import Install
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Engine, String, event, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from support import shop
 from support.receiver import Receiver
 from support.shop import Animal, Base, Customer, Document, Dog, Opaque, Order, Product, Seat, Status, Ticket
 
@@ -508,6 +509,73 @@ def test_a_subscription_of_another_process_counts_within_a_second(
     here.drain()
 
     assert [event["resource_id"] for event in receiver.events()] == ["b"]
+
+
+def test_two_classes_of_one_name_are_kept_apart(
+    install: Install, engine: Engine, sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Elsewhere(DeclarativeBase):
+        pass
+
+    class Product(Elsewhere):
+        __tablename__ = "other_product"
+        sku: Mapped[str] = mapped_column(String(40), primary_key=True)
+
+    ours, theirs = shop.Product, Product
+    try:
+        Elsewhere.metadata.create_all(engine)
+        webhooks = install(sessions, deliver=False)
+        webhooks.enricher(ours)(lambda _row, payload: payload.update(ours=True))
+        webhooks.enricher(theirs)(lambda _row, payload: payload.update(theirs=True))
+        webhooks.endpoints.create(receiver.url(), events=["product.*"])
+        with sessions.begin() as session:
+            session.add_all([ours(sku="a"), theirs(sku="a")])
+        with sessions.begin() as session:
+            session.get_one(ours, "a").stock = 1
+            session.delete(session.get_one(theirs, "a"))
+        webhooks.drain()
+    finally:
+        Elsewhere.registry.dispose()
+
+    assert [(one["type"], one["data"]) for one in receiver.events()] == [
+        ("product.created", {"sku": "a", "name": "", "stock": 0, "details": None, "ours": True}),
+        ("product.created", {"sku": "a"}),
+        ("product.updated", {"sku": "a", "name": "", "stock": 1, "details": None, "ours": True}),
+        ("product.deleted", {"sku": "a"}),
+    ]
+    assert "are both sent as 'product'" in caplog.text
+
+
+def test_what_a_listener_sets_during_the_flush_is_compared_too(sent: Sent, sessions: Sessions, order: int) -> None:
+    def touch(_mapper: object, _connection: object, target: Order) -> None:
+        target.note = "first"  # as it was
+
+    event.listen(Order, "before_update", touch)
+    try:
+        with sessions() as session:
+            found = session.get_one(Order, order)
+            session.commit()
+            found.status = "pending"  # as it was, too
+            session.commit()
+            assert sent() == []
+            found.status = "paid"
+            session.commit()
+    finally:
+        event.remove(Order, "before_update", touch)
+
+    assert [one["changes"] for one in sent()] == [{"status": {"from": "pending", "to": "paid"}}]
+
+
+def test_attributes_stand_in_the_order_of_the_class(sent: Sent, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.add(Order(price=1, customer_id=None))
+    with sessions.begin() as session:
+        session.get_one(Order, 1).quantity = 2
+    with sessions.begin() as session:
+        session.delete(session.get_one(Order, 1))
+
+    orders = [list(one["data"]) for one in sent()]
+    assert orders == [["id", "customer_id", "status", "quantity", "price", "total", "created_at", "note"]] * 3
 
 
 def test_bulk_update_by_sql_is_not_an_orm_change_yet(sent: Sent, sessions: Sessions, order: int) -> None:

@@ -204,7 +204,10 @@ def test_capture_is_one_of_two_words(value: Any) -> None:
 @pytest.mark.parametrize("name", ["wait", "stop", "retry"])
 @pytest.mark.parametrize("value", [5, None, "exponential", [wait_fixed(1)]], ids=["5", "None", "text", "list"])
 def test_a_strategy_that_cannot_be_called_is_refused(name: str, value: Any) -> None:
-    assert refused(**{name: value}) == f"{name} is {value!r}: give a tenacity {name}_* strategy"
+    example = {"wait": "wait_fixed(60)", "stop": "stop_after_attempt(5)", "retry": "retry_if_exception_type(TimedOut)"}
+    assert (
+        refused(**{name: value}) == f"{name} is {value!r}: give a tenacity {name}_* strategy, such as {example[name]}"
+    )
 
 
 def test_a_refusal_is_a_value_error() -> None:
@@ -218,3 +221,7 @@ def test_what_is_yes_or_no_is_a_bool(name: str) -> None:
 
 def test_what_is_no_clock_is_refused() -> None:
     assert "give an object with now()" in refused(clock=object())
+
+
+def test_a_strategy_that_was_not_called_is_refused() -> None:
+    assert "such as stop_after_attempt(5)" in refused(stop=stop_after_attempt)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Install
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
 from support.receiver import Receiver
 from support.shop import Animal, Customer, Dog, Order, Product, Seat, Ticket
@@ -142,6 +143,7 @@ def test_one_that_fails_leaves_no_trace_and_is_told(
     }
     assert told == [(Product, "broken", "the enricher is broken")]
     assert "the enricher is broken" in caplog.text
+    assert "broken failed; product.created evt_" in caplog.text
 
 
 def test_one_that_returns_something_is_told_how_to_be(
@@ -207,8 +209,35 @@ def test_rows_that_cannot_be_loaded_go_plain(
     with sessions.begin() as session:
         session.add(Product(sku="a"))
 
-    assert sent(webhooks, receiver) == [{"sku": "a", "name": "", "stock": 0, "details": None}]
+    told: list[str] = []
+
+    def hear(_sender: object, *, enricher: Any, event: Any, error: Exception) -> None:
+        told.append(event.resource_id)
+
+    with enricher_failed.connected_to(hear):
+        assert sent(webhooks, receiver) == [{"sku": "a", "name": "", "stock": 0, "details": None}]
     assert "their events go on plain" in caplog.text
+    assert told == ["a"]
+
+
+def test_a_database_that_goes_away_under_an_enricher_s_load_is_waited_for(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(found=True))
+    gone: list[str] = []
+
+    def go_away_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
+        if "FROM product" in statement and not gone:
+            gone.append(statement)
+            raise OperationalError(statement, {}, Exception("gone"), connection_invalidated=True)
+
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+    event.listen(engine, "before_cursor_execute", go_away_once)
+    with pytest.raises(OperationalError, match="gone"):
+        webhooks.drain()
+
+    assert sent(webhooks, receiver)[0]["found"] is True
 
 
 def test_what_an_enricher_adds_is_encoded_like_all_else(

@@ -393,6 +393,14 @@ def test_drain_gives_up_in_time(
     assert len(set(receiver.ids)) == 30
 
 
+def test_drain_looks_at_least_once(
+    webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver
+) -> None:
+    put(sessions, "a")
+
+    assert webhooks.drain(timeout=0).attempts == 1
+
+
 def test_every_event_reconciles_with_what_the_receiver_got(
     webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, clock: MovedClock
 ) -> None:

@@ -111,7 +111,7 @@ def message(given_patterns: Any, known: Iterable[str] = RESOURCES) -> str:
 
 
 def test_text_instead_of_a_list_is_refused() -> None:
-    assert message("order.*") == "events is the text 'order.*', not a list of patterns: write events=['order.*']"
+    assert message("order.*") == "events is 'order.*', not a list of patterns: write events=['order.*']"
 
 
 @pytest.mark.parametrize("empty", [[], (), set(), iter([])])

@@ -297,6 +297,9 @@ def test_uninstall_leaves_no_thread_no_listener_and_no_mark(
     put(sessions, "b")
     again = install(sessions, deliver=False)
     assert again is not webhooks
+    for call in (webhooks.drain, webhooks.start):
+        with pytest.raises(ConfigurationError, match="was uninstalled"):
+            call()
 
 
 def test_an_uninstalled_installation_is_let_go(install: Install, engine: Engine) -> None:
@@ -376,6 +379,26 @@ def test_a_forked_child_relays_what_it_commits_itself(tmp_path: Path, receiver: 
     run(script, tmp_path / "shop.db", receiver.url())
 
     assert [one.event["resource_id"] for one in receiver.wait_for(2)] == ["parent", "child"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork() is what is tested; this system has none")
+def test_a_fork_waits_for_the_turn_that_is_under_way(tmp_path: Path) -> None:
+    """A child forked while the relay is inside the database's driver would find its locks held for ever."""
+    script = SET_UP + (
+        "import signal, warnings\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # of fork() beside threads, which is what we do here\n"
+        "webhooks.uninstall()\n"
+        "for number in range(60):\n"
+        "    webhooks = sqla_webhooks.install(Session, poll_interval=0.01)\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        signal.alarm(20)  # it ends a child that hangs\n"
+        "        with Session() as session: session.get(Product, 'a')\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0, number\n"
+        "    webhooks.uninstall()\n"
+    )
+    run(script, tmp_path / "shop.db")
 
 
 def test_start_says_why_it_cannot_on_one_connection(install: Install, in_memory: Sessions) -> None:

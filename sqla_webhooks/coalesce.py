@@ -58,8 +58,14 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
     ended: list[Dated] = []
     for row in rows:
         for change in row.changes:
-            before = story.pop(_place(change, change.moved_from or change.identity), None)
+            was = _place(change, change.moved_from or change.identity)
+            before = story.get(was)
             result = change if before is None else _merge(before[0], change)
+            if before is not None and result is not None and _place(result, result.identity) == was:
+                # In its place, and not at the end: the key that it had before may have been given again since.
+                story[was] = (result, row.captured_at)
+                continue
+            story.pop(was, None)
             if result is not None:
                 _put((result, row.captured_at), story, ended)
     return [(kept, at) for change, at in [*ended, *story.values()] if (kept := _really(change)) is not None]

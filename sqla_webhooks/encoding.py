@@ -106,6 +106,22 @@ def encode(value: Any) -> Any:
     return rule(value)
 
 
+def part(value: Any) -> Any:
+    """
+    One part of a primary key: as `encode` says, or the value's own text.
+
+    Not a placeholder, which all keys of a type would share.
+    """
+    if value is None or type(value) in (int, str):
+        return value
+    try:
+        return encode(value)
+    except TypeError:
+        return str(value)
+    except Exception:  # noqa: BLE001  # a stranger's own methods: `dumps` will make it a placeholder
+        return value
+
+
 def _simpler(value: Any, *, unknown: list[type]) -> Any:
     """*value* by its rule, or its placeholder."""
     try:

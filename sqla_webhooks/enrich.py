@@ -142,7 +142,7 @@ class Enrichment:
                 rows = _load(session, mapper, receivers, events)
                 return [
                     _run(mapper.class_, receivers, event, instance)
-                    if (instance := rows.get(encoding.dumps(event.identity))) is not None
+                    if (instance := rows.get(_key(event.identity))) is not None
                     else event
                     for event in events
                 ]
@@ -160,15 +160,20 @@ def _load(
 ) -> dict[bytes, Any]:
     """The rows of *events* by identity, in one query (for each `_CHUNK` of them)."""
     columns = mapper.primary_key
-    identities = list({encoding.dumps(event.identity): _identity(columns, event) for event in events}.values())
+    identities = list({_key(event.identity): _identity(columns, event) for event in events}.values())
     options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
     rows: dict[bytes, Any] = {}
     for start in range(0, len(identities), _CHUNK):
         some = identities[start : start + _CHUNK]
         key = columns[0].in_([one[0] for one in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
         found = session.scalars(select(mapper.class_).where(key).options(*options)).unique()
-        rows.update((encoding.dumps(mapper.primary_key_from_instance(row)), row) for row in found)
+        rows.update((_key(mapper.primary_key_from_instance(row)), row) for row in found)
     return rows
+
+
+def _key(identity: Iterable[Any]) -> bytes:
+    """A primary key as JSON, whether it comes from a row or from an event."""
+    return encoding.dumps([encoding.part(one) for one in identity])
 
 
 def _run(model: type, receivers: Sequence[Callable[..., Any]], event: Event, instance: Any) -> Event:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import ColumnProperty, Mapper, QueryableAttribute, mapperlib
+from sqlalchemy.orm import MANYTOONE, ColumnProperty, Mapper, QueryableAttribute, mapperlib
 
 from sqla_webhooks import models
 from sqla_webhooks.errors import ConfigurationError
@@ -69,6 +69,8 @@ class Shape:
     key_columns: tuple[ColumnElement[Any], ...]
     #: Attributes whose value an UPDATE may change without anybody setting it.
     volatile: frozenset[str]
+    #: Each many-to-one relationship to the attributes of its foreign key.
+    foreign: Mapping[str, tuple[str, ...]]
     #: Attributes left out because their names say secret.
     secret: frozenset[str]
 
@@ -119,6 +121,10 @@ class Resources:
     def _make(self, mapper: Mapper[Any]) -> Shape | None:
         if not self._captured(mapper):
             return None
+        resource = snake_case(mapper.class_.__name__)
+        if not resource:
+            logger.warning("%s is not captured: no name can be made of its name", _full_name(mapper))
+            return None
         columns, secret = self._columns(mapper)
         key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
         if not columns.keys() >= set(key):
@@ -131,13 +137,14 @@ class Resources:
         if secret:
             logger.info("%s: left out, for their names say secret: %s", mapper.class_.__qualname__, sorted(secret))
         return Shape(
-            resource=snake_case(mapper.class_.__name__),
+            resource=resource,
             table=str(getattr(mapper.local_table, "fullname", mapper.local_table.description)),
             mapper=mapper,
             columns=columns,
             key=key,
             key_columns=tuple(mapper.primary_key),
             volatile=frozenset(name for name in columns if _volatile(mapper, name)),
+            foreign=_foreign(mapper, columns),
             secret=secret,
         )
 
@@ -197,6 +204,16 @@ def _volatile(mapper: Mapper[Any], name: str) -> bool:
     )
 
 
+def _foreign(mapper: Mapper[Any], columns: Collection[str]) -> dict[str, tuple[str, ...]]:
+    return {
+        relation.key: tuple(
+            key for column in relation.local_columns if (key := mapper.get_property_by_column(column).key) in columns
+        )
+        for relation in mapper.relationships
+        if relation.direction is MANYTOONE
+    }
+
+
 def _names(mapper: Mapper[Any], key: str, attributes: Iterable[tuple[type, str]]) -> bool:
     return any(key == name and issubclass(mapper.class_, owner) for owner, name in attributes)
 
@@ -206,7 +223,7 @@ def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[t
     classes, attributes = [], set()
     for one in given:
         if isinstance(one, QueryableAttribute) and isinstance(one.property, ColumnProperty):
-            attributes.add((one.parent.class_, one.key))
+            attributes.add((one.parent.class_, one.property.key))
         elif isinstance(one, type) and _is_mapped(one):
             classes.append(one)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError, StatementError
-from sqlalchemy.orm import Session, SessionTransaction, UOWTransaction
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
 
 from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
@@ -38,6 +38,7 @@ class _Transaction:
     #: Whether an outbox row was written.
     wrote: bool = False
     #: Subscriptions made in this very transaction, which count in it at once.
+    asked: set[str] = field(default_factory=set)
     own: Patterns = field(default_factory=Patterns)
 
 
@@ -67,8 +68,9 @@ class Capture:
         self._clock = clock
         self._wake = wake
         self._report = report
-        #: Under which we keep our own on sessions and flushes, which others use too.
+        #: Under which we keep our own on sessions, for a transaction and for a flush.
         self._key = f"sqla_webhooks.{id(self):x}"
+        self._notes = f"{self._key}.notes"
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
@@ -84,32 +86,30 @@ class Capture:
     def subscribe(self, session: Session, patterns: Iterable[str]) -> None:
         """Count *patterns* at once in the transaction that *session* is in: it writes the endpoint itself."""
         transaction = self._transaction(session)
-        known = Patterns.of(patterns)
-        own = transaction.own
-        transaction.own = Patterns(
-            own.everything or known.everything,
-            own.resources | known.resources,
-            own.verbs | known.verbs,
-            own.types | known.types,
-            own.mentioned | known.mentioned,
-        )
+        transaction.asked.update(patterns)
+        transaction.own = Patterns.of(transaction.asked)
 
     def _listeners(self) -> tuple[tuple[str, Callable[..., None]], ...]:
         return (
-            ("before_flush", self._before_flush),
+            ("after_transaction_create", self._before_flush),
             ("after_flush", self._after_flush),
             ("after_transaction_end", self._after_transaction_end),
         )
 
-    def _before_flush(self, session: Session, flush_context: UOWTransaction, _instances: object) -> None:
+    def _before_flush(self, session: Session, transaction: SessionTransaction) -> None:
         """
         Note what the flush will forget.
+
+        As it begins its own part of the transaction, which is after every
+        listener to `before_flush` and before the first statement.
 
         Does not look whether the subscriptions are fresh: a transaction that
         would begin with that look, and not with its own write, could on SQLite
         fail for a lock it would otherwise have waited for. What may have been
         subscribed meanwhile is noted too, but not read.
         """
+        if transaction.origin is not SessionTransactionOrigin.SUBTRANSACTION:
+            return
         patterns, own = self._interest.patterns, self._own(session)
         fresh = self._interest.fresh
         if fresh and not patterns and not own:
@@ -122,7 +122,7 @@ class Capture:
             shape = self._resources.shape(state.mapper)
             return shape if shape is not None and (not fresh or wanted(shape)) else None
 
-        flush_context.attributes[self._key] = unit_of_work.note(session, shape_of, may_read=wanted)
+        session.info[self._notes] = unit_of_work.note(session, shape_of, may_read=wanted)
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -131,6 +131,7 @@ class Capture:
         Raises:
             OutboxWriteError: It cannot be written. The flush fails with it.
         """
+        notes = session.info.pop(self._notes, {})
         own = self._own(session)
         if self._interest.fresh and not self._interest.patterns and not own:
             return
@@ -142,15 +143,15 @@ class Capture:
             shape = self._resources.shape(state.mapper)
             return shape if shape and (patterns.want(shape.resource) or own.want(shape.resource)) else None
 
-        notes = flush_context.attributes.pop(self._key, {})
         found = unit_of_work.changes(session, flush_context, shape_of, notes)
         if found:
             self._write(session, found)
 
     def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
         """Forget the transaction, and wake the relay if there may be something for it: the table knows."""
-        if transaction.parent is not None:
-            return  # a savepoint, or the flush's own
+        if transaction.parent is not None:  # a savepoint, or the flush's own, which may have failed
+            session.info.pop(self._notes, None)
+            return
         ended: _Transaction | None = session.info.pop(self._key, None)
         if ended is None:
             return
@@ -161,9 +162,8 @@ class Capture:
 
     def _refresh(self, session: Session, flush_context: UOWTransaction) -> bool:
         """Look at the subscriptions, if the flush touched anything that could be captured."""
-        touched = next(
-            iter(unit_of_work.captured(flush_context, lambda state: self._resources.shape(state.mapper))), None
-        )
+        shapes = (self._resources.shape(state.mapper) for state in flush_context.states)
+        touched = next((shape for shape in shapes if shape is not None), None)
         if touched is None:
             return False
         connection = session.connection(bind_arguments={"mapper": touched.mapper})
@@ -197,7 +197,9 @@ class Capture:
         transaction.wrote = True
 
     def _transaction(self, session: Session) -> _Transaction:
-        current: _Transaction = session.info.setdefault(self._key, _Transaction())
+        current: _Transaction | None = session.info.get(self._key)
+        if current is None:
+            current = session.info[self._key] = _Transaction()
         return current
 
     def _own(self, session: Session) -> Patterns:

@@ -24,6 +24,7 @@ from sqlalchemy.orm import InstanceState, LoaderCallableStatus, Session, UOWTran
 
 from sqla_webhooks.capture import rows
 from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.outbox.write import write_first
 from sqla_webhooks.resources import Shape
 
 State: TypeAlias = InstanceState[Any]
@@ -62,7 +63,7 @@ def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], boo
     """
     Note what the flush will forget.
 
-    In the application's thread, in `before_flush`. Reads the rows whose old
+    In the application's thread, before the first statement of its flush. Reads the rows whose old
     values the objects do not have (an attribute set after a commit has expired
     it; a row deleted with a deferred column), one query for each class.
 
@@ -92,6 +93,9 @@ def _previous(state: State, shape: Shape) -> dict[str, Any]:
     current = state.dict
     previous = {key: current.get(key, UNKNOWN) for key in shape.volatile}
     previous.update((key, old) for key, old in state.committed_state.items() if key in shape.columns)
+    for name in state.committed_state.keys() & shape.foreign.keys():  # the flush will set their foreign keys
+        for key in shape.foreign[name]:
+            previous.setdefault(key, current.get(key, UNKNOWN))
     return previous
 
 
@@ -104,6 +108,7 @@ def _lacks(state: State, shape: Shape, previous: Mapping[str, Any], *, gone: boo
 
 def _complete(session: Session, notes: Mapping[State, Note], incomplete: Mapping[State, Shape]) -> None:
     for shape, states in _by_shape(incomplete).items():
+        write_first(session.connection(bind_arguments={"mapper": shape.mapper}))
         of_identity = {_identity(state): state for state in states}
         for identity, values in rows.read(session, shape, of_identity.keys()):
             if (state := of_identity.get(identity)) is None:
@@ -132,13 +137,16 @@ def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, 
     updated: list[tuple[State, Shape]] = []
     deleted: list[tuple[State, Shape]] = []
     replaced: dict[Any, State] = {}
+    # Its key is no sign of a new object: eager defaults set it within the flush.
+    new = {sa_inspect(instance) for instance in session.new}
     for state, (is_delete, list_only) in flush_context.states.items():
         if list_only and is_delete:
             replaced[state.key] = state  # its row may live on under a new object
         if list_only or (shape := shape_of(state)) is None:
             continue
-        (deleted if is_delete else created if state.key is None else updated).append((state, shape))
+        (deleted if is_delete else created if state in new else updated).append((state, shape))
     created.sort(key=lambda one: one[0].insert_order or 0)
+    deleted += _replaced_by_another_class(created, replaced, shape_of)
     drafts = [*_drafts_of_saved(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
     drafts.sort(key=lambda draft: draft.moved_from is None)
     _fill(session, drafts)
@@ -147,9 +155,16 @@ def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, 
     return [one for one in (*saved, *gone) if one is not None]
 
 
-def captured(flush_context: UOWTransaction, shape_of: ShapeOf) -> Iterable[Shape]:
-    """The shapes that a flush has touched, before anything is made of them."""
-    return (shape for state in flush_context.states if (shape := shape_of(state)) is not None)
+def _replaced_by_another_class(
+    created: Iterable[tuple[State, Shape]], replaced: Mapping[Any, State], shape_of: ShapeOf
+) -> Iterable[tuple[State, Shape]]:
+    """A dog deleted and a cat added under its key: one row to SQLAlchemy, two to everybody else."""
+    if not replaced:
+        return
+    for state, _ in created:
+        before = replaced.get(state.mapper.identity_key_from_instance(state.obj()))
+        if before is not None and before.mapper is not state.mapper and (shape := shape_of(before)) is not None:
+            yield before, shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,23 +186,27 @@ def _drafts_of_saved(
         current = state.dict
         data = {key: current[key] for key in shape.columns if key in current}
         before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
-        if before is not None:
+        if before is None:
+            # What nobody set is NULL, unless the database is to say.
+            data.update(dict.fromkeys(shape.columns.keys() - data.keys() - state.expired_attributes))
+        missing = frozenset(shape.columns.keys() - data.keys())
+        if before is not None and before.mapper is state.mapper:
             # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
-            missing = shape.columns.keys() - data.keys()
-            yield _Draft(
-                shape, Operation.UPDATE, data, frozenset(missing), _as_it_was(before, shape, notes.get(before))
-            )
-            continue
-        # What nobody set is NULL, unless the database is to say.
-        data.update(dict.fromkeys(shape.columns.keys() - data.keys() - state.expired_attributes))
-        yield _Draft(shape, Operation.CREATE, data, frozenset(shape.columns.keys() - data.keys()), {})
+            yield _Draft(shape, Operation.UPDATE, data, missing, _as_it_was(before, shape, notes.get(before)))
+        else:
+            yield _Draft(shape, Operation.CREATE, data, missing, {})
 
 
 def _drafts_of_updated(updated: Iterable[tuple[State, Shape]], notes: Notes) -> Iterable[_Draft]:
     for state, shape in updated:
         current, known = state.dict, notes.get(state)
         previous = {key: old for key, old in state.committed_state.items() if key in shape.columns}
-        if known is not None:
+        if known is None:
+            if not previous:
+                continue
+            # Found by the flush itself: nobody knows what its volatile columns were.
+            previous.update(dict.fromkeys(shape.volatile - previous.keys(), UNKNOWN))
+        else:
             previous.update(known.previous)
             # Set during the flush, by a listener, on an object whose row was read before it.
             late = [key for key, old in previous.items() if _unknown(old) and key in known.loaded]
@@ -275,10 +294,12 @@ def _identity(state: State) -> tuple[Any, ...]:
     return tuple(state.key[1]) if state.key is not None else ()
 
 
-def _by_key(one: tuple[State, Shape]) -> tuple[str, str]:
-    """Numbers of one length sort as numbers; that it is the same in every run is all that matters."""
+def _by_key(one: tuple[State, Shape]) -> tuple[str, tuple[Any, ...]]:
+    """The order of the flush itself, which has sorted the same keys."""
     state, shape = one
-    return shape.resource, "".join(f"{part!s:>20}" for part in _identity(state))
+    functions = (column.type.sort_key_function for column in shape.key_columns)
+    parts = zip(functions, _identity(state), strict=True)
+    return shape.resource, tuple(part if function is None else function(part) for function, part in parts)
 
 
 def _by_shape(states: Mapping[State, Shape]) -> dict[Shape, list[State]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, delete, false, insert
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
 from sqla_webhooks import encoding, models
@@ -17,6 +17,8 @@ from sqla_webhooks.events import Change
 CHANGES_PER_ROW = 500
 
 _INSERT = insert(models.outbox)
+# A write that changes nothing.
+_NOTHING = delete(models.outbox).where(false())
 
 
 def write(
@@ -60,18 +62,29 @@ def write(
         raise OutboxWriteError(message) from error
 
 
+def write_first(connection: Connection) -> None:
+    """
+    On SQLite, take the write lock, which waits its turn; for a flush that must read before it writes.
+
+    A transaction that has read first is not let wait: its write would fail at
+    once with "database is locked" if another has written meanwhile.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.execute(_NOTHING)
+
+
 def _packed(change: Change) -> dict[str, Any]:
     """A change as the outbox keeps it: what is empty is left out."""
     packed: dict[str, Any] = {
         "resource": change.resource,
         "table": change.table,
         "operation": change.operation.value,
-        "identity": change.identity,
+        "identity": [encoding.part(one) for one in change.identity],
         "data": change.data,
     }
     if change.changed:
         packed["changed"] = change.changed
         packed["previous"] = change.previous
     if change.moved_from is not None:
-        packed["moved_from"] = change.moved_from
+        packed["moved_from"] = [encoding.part(one) for one in change.moved_from]
     return packed

@@ -401,6 +401,26 @@ def test_a_fork_waits_for_the_turn_that_is_under_way(tmp_path: Path) -> None:
     run(script, tmp_path / "shop.db")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork() is what is tested; this system has none")
+def test_a_thread_that_cannot_be_started_does_not_fail_the_commit(tmp_path: Path) -> None:
+    """In a forked child, whose first commit is to start it, and which may have no more threads."""
+    script = SET_UP + (
+        "import logging, threading, warnings\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # of fork() beside threads, which is what we do here\n"
+        "webhooks.endpoints.create('http://127.0.0.1:9/', events=['*'])\n"
+        "def refuse(self): raise RuntimeError('no more threads')\n"
+        "if os.fork() == 0:\n"
+        "    threading.Thread.start = refuse\n"
+        "    logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"
+        "    with Session.begin() as session: session.add(Product(sku='a'))\n"
+        "    sys.stdout.flush()\n"
+        "    os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+
+    assert run(script, tmp_path / "shop.db") == "the relay's thread could not be started: no more threads\n"
+
+
 def test_start_says_why_it_cannot_on_one_connection(install: Install, in_memory: Sessions) -> None:
     webhooks = install(in_memory)
     with pytest.raises(ConfigurationError, match="call drain"):

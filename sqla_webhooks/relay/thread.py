@@ -122,7 +122,10 @@ class RelayThread:
             self._window_opened = self._clock.monotonic()
         self._bell.set()
         if self._wanted and not self.running:
-            self.start()
+            try:
+                self.start()
+            except RuntimeError as error:  # no thread can be had, or the interpreter is ending; the commit stands
+                logger.warning("the relay's thread could not be started: %s", error)
 
     def ring(self) -> None:
         """Something may be due: look at once, without a batch window."""

@@ -111,6 +111,8 @@ class Work:
 
     def delete(self, cls: type[Any], index: int) -> None:
         if (row := self.some(cls, index)) is not None:
+            if isinstance(row, Order) and row.customer is not None:
+                row.customer.orders.remove(row)  # or the collection would bring it back, as SQLAlchemy says
             self.session.delete(row)
 
     def flush(self) -> None:
@@ -245,7 +247,7 @@ def test_a_replica_of_the_events_equals_the_database(transactions: Any, keep_loa
 
 
 @pytest.mark.long
-@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TRANSACTIONS, st.booleans())
 def test_a_replica_of_the_events_equals_the_database_for_long(transactions: Any, keep_loaded: Any) -> None:
     run(transactions, keep_loaded=keep_loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -66,6 +67,14 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class _Server(ThreadingHTTPServer):
+    """Takes it calmly when a client is killed."""
+
+    def handle_error(self, *arguments: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*arguments)
+
+
 class Receiver:
     """Use as a context manager, or by the fixture `receiver`."""
 
@@ -75,7 +84,7 @@ class Receiver:
         self._arrived = threading.Condition()
         #: Called with each request, in the server's thread, before it is answered.
         self.on_request: Callable[[Received], None] | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver")
 
     def url(self, path: str = "/hooks") -> str:
@@ -135,7 +144,11 @@ class Receiver:
             wbufsize = -1
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender was killed
+                    self.close_connection = True
+                    return
                 reply = take(Received(self.path, {key.lower(): value for key, value in self.headers.items()}, body))
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():

@@ -34,6 +34,8 @@ class Order(Base):
     """`status` is the server's default, `total` is computed, `touched` changes with every UPDATE."""
 
     __tablename__ = "order"
+    # No number is given twice: a session may hold on to objects of deleted rows.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  # declarative's own form
 
     id: Mapped[int] = mapped_column(primary_key=True)
     customer_id: Mapped[int | None] = mapped_column(ForeignKey("customer.id"))

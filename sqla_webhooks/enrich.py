@@ -179,8 +179,8 @@ def _key(identity: Iterable[Any]) -> bytes:
 def _run(model: type, receivers: Sequence[Callable[..., Any]], event: Event, instance: Any) -> Event:
     """Call each enricher on a copy, which counts only if it returns."""
     for receiver in receivers:
-        data = copy.deepcopy(event.data)
         try:
+            data = copy.deepcopy(event.data)
             receiver(model, instance=instance, payload=data, event=event)
         except Exception as error:  # the application's code: one enricher must not stop an event
             logger.exception("%s failed; %s %s goes on without it", receiver, event.type, event.id)

@@ -31,7 +31,12 @@ class Senders(Protocol):
         """How many are submitted whose results are not collected."""
 
     def submit(self, request: Request) -> None:
-        """Take a request. Does not fail; its result says what came of it."""
+        """
+        Take a request; its result says what came of it.
+
+        Raises:
+            RuntimeError: No thread can be had.
+        """
 
     def collect(self) -> list[Result]:
         """The results that are there, each once."""
@@ -95,9 +100,9 @@ class SenderPool:
         return self._in_flight
 
     def submit(self, request: Request) -> None:
-        self._in_flight += 1
-        if self._in_flight > len(self._threads):
+        if self._in_flight >= len(self._threads):
             self._start_thread()
+        self._in_flight += 1
         self._requests.put(request)
 
     def collect(self) -> list[Result]:
@@ -125,8 +130,13 @@ class SenderPool:
     def _start_thread(self) -> None:
         name = f"sqla_webhooks sender {len(self._threads) + 1}"
         thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more, or the interpreter is ending
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def _run(self) -> None:
         sender = self._make_sender()

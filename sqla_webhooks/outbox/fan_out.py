@@ -75,11 +75,10 @@ class FanOut:
         One write transaction, one statement, where the row exists.
         """
         table = models.lease
-        mine = update(table).where(
-            table.c.name == LEASE,
-            or_(table.c.token == self._token, table.c.token.is_(None), table.c.expires_at <= now),
-        )
         expires_at = now + timedelta(seconds=seconds)
+        # One that ends later than ours would was given by a clock that has been set back since.
+        free = or_(table.c.token.is_(None), table.c.expires_at <= now, table.c.expires_at > expires_at)
+        mine = update(table).where(table.c.name == LEASE, or_(table.c.token == self._token, free))
         with self._database.write() as connection:
             if connection.execute(mine.values(token=self._token, expires_at=expires_at)).rowcount:
                 return True

@@ -52,7 +52,7 @@ def settle(database: Database, settlements: Sequence[Settlement], *, now: dateti
         return []
     with database.write() as connection:
         held = _hold(connection, settlements)
-        recorded = [one for one in settlements if one.claim.delivery_id in held]
+        recorded = [one for one in settlements if (one.claim.delivery_id, one.claim.token) in held]
         if recorded:
             connection.execute(insert(models.attempt), [_attempt_row(one) for one in recorded])
             _update(connection, recorded, now)
@@ -60,9 +60,9 @@ def settle(database: Database, settlements: Sequence[Settlement], *, now: dateti
     return recorded
 
 
-def _hold(connection: Connection, settlements: Sequence[Settlement]) -> Collection[int]:
+def _hold(connection: Connection, settlements: Sequence[Settlement]) -> Collection[tuple[int, str]]:
     """
-    Lock the rows that are still ours, and say which they are.
+    Lock the rows that are still ours, and say which they are, each with the token that it shows.
 
     By an UPDATE that changes nothing, since every database locks by that and
     it opens the transaction with a write (see `Database.write`).
@@ -72,10 +72,9 @@ def _hold(connection: Connection, settlements: Sequence[Settlement]) -> Collecti
     ours = (_delivery.c.id.in_(numbers), _delivery.c.lease_token.in_(tokens))
     locked = connection.execute(update(_delivery).where(*ours).values(lease_token=_delivery.c.lease_token))
     if locked.rowcount == len(settlements) and len(tokens) == 1:
-        return numbers
-    token_of = {one.claim.delivery_id: one.claim.token for one in settlements}
+        return {(one.claim.delivery_id, one.claim.token) for one in settlements}
     found = connection.execute(select(_delivery.c.id, _delivery.c.lease_token).where(*ours))
-    return {row.id for row in found if row.lease_token == token_of[row.id]}
+    return {(row.id, row.lease_token) for row in found}
 
 
 def _update(connection: Connection, recorded: Sequence[Settlement], now: datetime) -> None:

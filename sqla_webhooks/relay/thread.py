@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from tenacity import RetryCallState, Retrying, stop_when_event_set, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
 
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.send import Sender
@@ -105,9 +105,11 @@ class RelayThread:
 
     @property
     def running(self) -> bool:
-        """Whether the thread runs in this process."""
+        """Whether the thread runs in this process, and has not been told to stop."""
         life = self._life
-        return self._pid == os.getpid() and life is not None and life.thread is not None and life.thread.is_alive()
+        if self._pid != os.getpid() or life is None or life.thread is None:
+            return False
+        return life.thread.is_alive() and not life.stopping.is_set()
 
     # ------------------------------------------------------------------ from the application's threads
 
@@ -162,15 +164,15 @@ class RelayThread:
             self._wanted = False
             atexit.unregister(self._at_exit)
             life = self._life
-            if not self.running or life is None or life.thread is None:
+            if self._pid != os.getpid() or life is None or life.thread is None:
                 return True
             life.deadline = self._clock.monotonic() + timeout
             life.stopping.set()
             self._bell.set()
-            if life.thread is threading.current_thread():
-                return False  # a receiver of a signal asked: the thread ends after this turn
-            life.thread.join(timeout)
-            return not life.thread.is_alive()
+        if life.thread is threading.current_thread():
+            return False  # a receiver of a signal asked: the thread ends after this turn
+        life.thread.join(timeout)
+        return not life.thread.is_alive()
 
     def drain(self, timeout: float | None) -> Drained:
         """
@@ -187,8 +189,9 @@ class RelayThread:
             )
             raise ConfigurationError(message)
         deadline = float("inf") if timeout is None else self._clock.monotonic() + timeout
-        # All that one claim takes must be sent before its lease ends, one after the other.
-        room = max(1, int(self._settings.lease // self._settings.timeout))
+        # All that one claim takes must be sent before its lease ends, one after the other; a request that stalls
+        # may take twice its timeout.
+        room = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
         senders = InlineSenders(self._make_sender, room=room)
         events = attempts = 0
         with self._turning():
@@ -218,6 +221,8 @@ class RelayThread:
 
     def _turn(self, life: _Life, *, taking: bool) -> Turn:
         with self._turning():
+            if life.stopping.is_set():  # while it waited for its turn
+                return Turn()
             return self._relay.run_once(life.pool, taking=taking)
 
     @contextmanager
@@ -232,7 +237,7 @@ class RelayThread:
 
     def _end(self, life: _Life) -> None:
         """Record what is in flight, as long as `stop()` waits, and let another relay lead."""
-        while life.pool.in_flight and self._clock.monotonic() < life.deadline:
+        while (life.pool.in_flight or self._relay.unrecorded) and self._clock.monotonic() < life.deadline:
             self._clock.wait(self._bell, _GLANCE)
             self._bell.clear()
             self._carefully(life, partial(self._record, life.pool))
@@ -257,6 +262,8 @@ class RelayThread:
         """
         retrying = Retrying(
             wait=_WAIT_FOR_DATABASE,
+            # Of whatever kind: a receiver may raise asyncio's CancelledError, which is no Exception.
+            retry=retry_if_exception_type(BaseException),
             stop=stop_when_event_set(life.stopping),
             sleep=lambda seconds: self._sleep(life, seconds),
             before_sleep=_log_failure,

@@ -8,6 +8,7 @@ receiver of a signal or a request runs, but for the enrichers' own reading.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,8 @@ from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.record import announce, decide
 from sqla_webhooks.delivery.senders import Senders
-from sqla_webhooks.events import Event, OutboxRow, Result
+from sqla_webhooks.errors import DeliveryError, WebhooksError
+from sqla_webhooks.events import Claim, Event, OutboxRow, Result
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut, Message
@@ -89,8 +91,8 @@ class Relay:
         #: Results whose record the database refused so far.
         self._results: list[Result] = []
         self._leads_until: datetime | None = None
-        #: The earliest retry that this process knows of: a hint, the poll finds the rest.
-        self.next_retry_at: datetime | None = None
+        # A heap of when the retries are due that this process knows of: hints, the poll finds the rest.
+        self._retries: list[datetime] = []
 
     def run_once(self, senders: Senders, *, taking: bool = True) -> Turn:
         """
@@ -108,16 +110,31 @@ class Relay:
         events = self._enrich(coalesce(rows, together=self._settings.coalesce)) if leads else []
         messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
         relayed = leads and self._fan_out(rows, messages, now=self._clock.now())
+        # Before anything is claimed, so that nothing is claimed again whose result is in hand.
+        recorded = self.record(senders)
         claims = claim(self._database, senders.room, now=self._clock.now(), lease=self._settings.lease)
         for one in claims:
-            senders.submit(self._dialect.request(one, now=self._clock.now()))
+            self._submit(one, senders)
         return Turn(
             events=len(events) if relayed else 0,
             sent=len(claims),
-            recorded=self.record(senders),
+            recorded=recorded + self.record(senders),
             backlog=leads and len(rows) >= self._settings.batch_size,
             led_elsewhere=bool(rows) and not leads,
         )
+
+    @property
+    def next_retry_at(self) -> datetime | None:
+        """The next retry that this process knows of."""
+        now = self._clock.now()
+        while self._retries and self._retries[0] <= now:
+            heapq.heappop(self._retries)
+        return self._retries[0] if self._retries else None
+
+    @property
+    def unrecorded(self) -> int:
+        """How many results are in hand."""
+        return len(self._results)
 
     def record(self, senders: Senders) -> int:
         """
@@ -134,15 +151,27 @@ class Relay:
         count = len(self._results)
         self._results.clear()
         for one in recorded:
-            self._note_retry(one.next_attempt_at)
+            if one.next_attempt_at is not None:
+                heapq.heappush(self._retries, one.next_attempt_at)
             announce(self._source, one, now=now)
         return count
 
     def forget(self) -> None:
         """Begin anew in a forked child: what was remembered is the parent's."""
         self._results.clear()
-        self._leads_until = self.next_retry_at = None
+        self._retries.clear()
+        self._leads_until = None
         self._fan_out.forget()
+
+    def _submit(self, claim: Claim, senders: Senders) -> None:
+        """Hand over one request; one that cannot be made, for its secret has been spoilt say, is a failed attempt."""
+        now = self._clock.now()
+        try:
+            request = self._dialect.request(claim, now=now)
+        except WebhooksError as error:
+            self._results.append(Result(claim, now, 0.0, DeliveryError(str(error))))
+        else:
+            senders.submit(request)
 
     def step_down(self) -> None:
         """
@@ -170,9 +199,3 @@ class Relay:
             held = self._fan_out.hold_lease(now, LEAD)
             self._leads_until = now + timedelta(seconds=LEAD) if held else None
         return self._leads_until is not None
-
-    def _note_retry(self, due: datetime | None) -> None:
-        earliest, now = self.next_retry_at, self._clock.now()
-        if earliest is not None and earliest <= now:
-            earliest = None
-        self.next_retry_at = min((one for one in (earliest, due) if one is not None), default=None)

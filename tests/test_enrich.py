@@ -146,6 +146,19 @@ def test_one_that_fails_leaves_no_trace_and_is_told(
     assert "broken failed; product.created evt_" in caplog.text
 
 
+def test_a_payload_that_cannot_be_copied_is_the_failure_of_the_next_alone(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(lazy=(number for number in range(3))))
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(after=True))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+
+    (data,) = sent(webhooks, receiver)
+    assert data["lazy"] == {"$unencodable": "builtins.generator"}
+    assert "after" not in data
+
+
 def test_one_that_returns_something_is_told_how_to_be(
     webhooks: Webhooks, sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -282,6 +282,37 @@ def test_a_result_that_comes_after_the_lease_has_passed_on_is_not_recorded(
     assert webhooks.deliveries.attempts(delivery.id) == ()
 
 
+def test_a_lease_given_by_a_clock_that_was_set_back_since_is_not_waited_for(
+    webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, clock: MovedClock, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO webhook_lease VALUES ('fan_out', 'gone', :until)"),
+            {"until": (clock.now() + timedelta(hours=1)).replace(tzinfo=None).isoformat(" ")},
+        )
+    put(sessions, "a")
+
+    assert webhooks.drain(timeout=1).attempts == 1
+
+
+def test_a_secret_that_was_spoilt_in_the_table_fails_its_own_deliveries_only(
+    webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    spoilt = webhooks.endpoints.create(receiver.url("/spoilt"), events=["*"])
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE webhook_endpoint SET secret = 'plain' WHERE public_id = :id"), {"id": spoilt.id}
+        )
+    put(sessions, "a")
+    webhooks.drain()
+
+    assert [one.path for one in receiver.received] == ["/hooks"]
+    (delivery,) = webhooks.deliveries.list(endpoint=spoilt.id)
+    (attempt,) = webhooks.deliveries.attempts(delivery.id)
+    assert (delivery.state, attempt.error) == (DeliveryState.PENDING, "failed")
+    assert "the secret cannot be used" in attempt.detail
+
+
 def test_no_transaction_is_open_during_a_request(
     webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, engine: Engine
 ) -> None:
@@ -348,6 +379,7 @@ def test_a_result_whose_record_fails_is_recorded_by_the_next_try(
     put(sessions, "a")
     with pytest.raises(OperationalError, match="disk is full"):
         webhooks.drain()
+    clock.advance(61)  # its lease has ended, and it is not claimed again: what is in hand is recorded first
     webhooks.drain()
 
     assert len(receiver.received) == 1

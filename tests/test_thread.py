@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -213,6 +214,79 @@ def test_start_and_stop_from_many_threads(
 
     assert len(set(heard.ids)) == 15
     assert set(receiver.ids) == set(heard.ids)
+
+
+def test_two_retries_are_both_made_when_they_are_due(
+    install: Install, sessions: Sessions, receiver: Receiver, heard: Heard
+) -> None:
+    webhooks = install(sessions, batch_window=0, poll_interval=600, wait=wait_fixed(0.3))
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    receiver.answer(500, 500)
+    put(sessions, "a", "b")
+    heard.wait_for(2)
+
+    assert len(receiver.received) == 4
+
+
+def test_start_after_a_stop_that_was_not_waited_for(install: Install, sessions: Sessions, receiver: Receiver) -> None:
+    webhooks = install(sessions, batch_window=0)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    arrived, answer = threading.Event(), threading.Event()
+
+    def hold(_request: Received) -> None:
+        arrived.set()
+        answer.wait(PATIENCE)
+
+    receiver.on_request = hold
+    put(sessions, "a")
+    assert arrived.wait(PATIENCE)
+    webhooks.stop(timeout=0)
+    webhooks.start()
+    receiver.on_request = None
+    put(sessions, "b")
+    assert [one.event["resource_id"] for one in receiver.wait_for(1)] == ["b"]
+    answer.set()
+
+
+def test_a_result_whose_record_fails_is_not_dropped_by_stop(
+    install: Install, sessions: Sessions, engine: Engine, receiver: Receiver
+) -> None:
+    webhooks = install(sessions, batch_window=0)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    failed_once, stopped = threading.Event(), threading.Event()
+
+    def refuse_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
+        if "INSERT INTO webhook_attempt" in statement and not failed_once.is_set():
+            failed_once.set()
+            assert stopped.wait(PATIENCE)
+            raise OperationalError(statement, {}, Exception("the disk is full"))
+
+    event.listen(engine, "before_cursor_execute", refuse_once)
+    put(sessions, "a")
+    assert failed_once.wait(PATIENCE)
+    stopping = threading.Thread(target=webhooks.stop, args=(PATIENCE,))
+    stopping.start()
+    stopped.set()
+    stopping.join()
+
+    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
+
+
+def test_a_receiver_that_raises_what_is_no_exception_does_not_end_the_thread(
+    install: Install, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks = install(sessions, batch_window=0, poll_interval=0.05)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+
+    def cancel(_sender: object, **_: object) -> None:
+        raise asyncio.CancelledError
+
+    with delivered.connected_to(cancel):
+        put(sessions, "a")
+        receiver.wait_for(1)
+        put(sessions, "b")
+        assert receiver.wait_for(2)
+        webhooks.stop()
 
 
 def test_drain_while_the_thread_runs(install: Install, sessions: Sessions, receiver: Receiver) -> None:

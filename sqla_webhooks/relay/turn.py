@@ -163,16 +163,6 @@ class Relay:
         self._leads_until = None
         self._fan_out.forget()
 
-    def _submit(self, claim: Claim, senders: Senders) -> None:
-        """Hand over one request; one that cannot be made, for its secret has been spoilt say, is a failed attempt."""
-        now = self._clock.now()
-        try:
-            request = self._dialect.request(claim, now=now)
-        except WebhooksError as error:
-            self._results.append(Result(claim, now, 0.0, DeliveryError(str(error))))
-        else:
-            senders.submit(request)
-
     def step_down(self) -> None:
         """
         Let another relay lead at once.
@@ -183,6 +173,16 @@ class Relay:
         if self._leads_until is not None:
             self._leads_until = None
             self._fan_out.release_lease()
+
+    def _submit(self, claim: Claim, senders: Senders) -> None:
+        """Hand over one request; one that cannot be made, for its secret has been spoilt say, is a failed attempt."""
+        now = self._clock.now()
+        try:
+            request = self._dialect.request(claim, now=now)
+        except WebhooksError as error:
+            self._results.append(Result(claim, now, 0.0, DeliveryError(str(error))))
+        else:
+            senders.submit(request)
 
     def _take(self) -> list[OutboxRow]:
         with self._database.read() as connection:

@@ -30,16 +30,16 @@ def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]
     The events that *rows* amount to, in the order of the changes.
 
     Args:
-        rows: Whole transactions, in the order of their numbers.
+        rows: Whole transactions, ordered by their numbers.
         together: Whether the changes of one row in one transaction become one
             event; if not, each becomes its own.
     """
     if not together:
         dated: Iterable[Dated] = ((change, row.captured_at) for row in rows for change in row.changes)
         return [_event(change, at) for change, at in dated]
-    # Rows of one transaction need not be neighbours; the sort is stable.
-    first = {row.transaction: row.id for row in reversed(rows)}
-    whole = sorted(rows, key=lambda row: first[row.transaction])
+    # Rows of one transaction need not be neighbours. Its last number says when it came (see `outbox.take`).
+    last = {row.transaction: row.id for row in rows}
+    whole = sorted(rows, key=lambda row: last[row.transaction])
     return [
         _event(change, at)
         for _, group in groupby(whole, key=lambda row: row.transaction)

@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import Change, Operation, OutboxRow
 
-_COLUMNS = (
-    models.outbox.c.id,
-    models.outbox.c.transaction_id,
-    models.outbox.c.captured_at,
-    models.outbox.c.changes,
-)
+_outbox = models.outbox
+
+_ROWS = select(_outbox.c.id, _outbox.c.transaction_id, _outbox.c.captured_at, _outbox.c.changes).order_by(_outbox.c.id)
 
 
-def take(connection: Connection, limit: int) -> list[OutboxRow]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Outbox rows to relay together, ordered by their numbers."""
+
+    rows: Sequence[OutboxRow]
+    #: Whether the outbox may hold more.
+    more: bool
+
+
+def take(connection: Connection, limit: int) -> Batch:
     """
-    The oldest *limit* rows, and the rest of the transaction that the last ones belong to.
+    The rows to relay next, about *limit* of them.
 
     Whole transactions, since what a row came to is known only at the end of
-    its transaction. The order is that of the database's own numbers: two
-    transactions that changed the same row had to do so one after the other,
-    each taking its number while it held the row's lock.
+    its transaction; and none before another that came first. Two transactions
+    that changed the same row did so one after the other, each taking its
+    numbers while it held the row's lock. So the one that committed first has
+    the smaller *last* number, and that is the order in which they are taken;
+    one that goes on beyond the oldest *limit* rows waits for the next turn.
     """
-    oldest = select(*_COLUMNS).order_by(models.outbox.c.id).limit(limit)
-    rows = connection.execute(oldest).all()
-    if len(rows) == limit:
-        whole = models.outbox.c.transaction_id.in_({row.transaction_id for row in rows})
-        rows = connection.execute(select(*_COLUMNS).where(whole).order_by(models.outbox.c.id)).all()
-    return [
-        OutboxRow(
-            id=row.id,
-            transaction=row.transaction_id,
-            captured_at=row.captured_at,
-            changes=tuple(_unpacked(one) for one in encoding.loads(row.changes)),
-        )
-        for row in rows
-    ]
+    rows = connection.execute(_ROWS.limit(limit)).all()
+    more = len(rows) == limit
+    if more:
+        unfinished = _last_numbers(connection, rows)
+        whole = [row for row in rows if row.transaction_id not in unfinished]
+        rows = whole or _up_to(connection, min(unfinished.values()))
+    return Batch([_outbox_row(row) for row in rows], more)
+
+
+def _last_numbers(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
+    """The transactions that go on beyond *rows*, each to its last number."""
+    last = (
+        select(_outbox.c.transaction_id, func.max(_outbox.c.id))
+        .where(_outbox.c.transaction_id.in_({row.transaction_id for row in rows}))
+        .group_by(_outbox.c.transaction_id)
+        .having(func.max(_outbox.c.id) > rows[-1].id)
+    )
+    return dict(connection.execute(last).tuples().all())
+
+
+def _up_to(connection: Connection, number: int) -> Sequence[Any]:
+    """The rows of every transaction that ends with *number* or before, where each is larger than a batch."""
+    rows = connection.execute(_ROWS.where(_outbox.c.id <= number)).all()
+    unfinished = _last_numbers(connection, rows)
+    return [row for row in rows if row.transaction_id not in unfinished]
+
+
+def _outbox_row(row: Any) -> OutboxRow:
+    return OutboxRow(
+        id=row.id,
+        transaction=row.transaction_id,
+        captured_at=row.captured_at,
+        changes=tuple(_unpacked(one) for one in encoding.loads(row.changes)),
+    )
 
 
 def _unpacked(packed: dict[str, Any]) -> Change:

@@ -22,12 +22,12 @@ from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.record import announce, decide
 from sqla_webhooks.delivery.senders import Senders
 from sqla_webhooks.errors import DeliveryError, WebhooksError
-from sqla_webhooks.events import Claim, Event, OutboxRow, Result
+from sqla_webhooks.events import Claim, Event, Result
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut, Message
 from sqla_webhooks.outbox.settle import settle
-from sqla_webhooks.outbox.take import take
+from sqla_webhooks.outbox.take import Batch, take
 
 #: Seconds for which one relay leads, once it has outbox rows to turn into
 #: events. Short: should it be killed, that is how long the others wait.
@@ -105,11 +105,11 @@ class Relay:
         Raises:
             SQLAlchemyError: The database failed. Nothing is lost: call again.
         """
-        rows = self._take() if taking else []
-        leads = bool(rows) and self._lead()
-        events = self._enrich(coalesce(rows, together=self._settings.coalesce)) if leads else []
+        batch = self._take() if taking else _NOTHING
+        leads = bool(batch.rows) and self._lead()
+        events = self._enrich(coalesce(batch.rows, together=self._settings.coalesce)) if leads else []
         messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
-        relayed = leads and self._fan_out(rows, messages, now=self._clock.now())
+        relayed = leads and self._fan_out(batch.rows, messages, now=self._clock.now())
         # Before anything is claimed, so that nothing is claimed again whose result is in hand.
         recorded = self.record(senders)
         claims = claim(self._database, senders.room, now=self._clock.now(), lease=self._settings.lease)
@@ -119,8 +119,8 @@ class Relay:
             events=len(events) if relayed else 0,
             sent=len(claims),
             recorded=recorded + self.record(senders),
-            backlog=leads and len(rows) >= self._settings.batch_size,
-            led_elsewhere=bool(rows) and not leads,
+            backlog=leads and batch.more,
+            led_elsewhere=bool(batch.rows) and not leads,
         )
 
     @property
@@ -184,13 +184,13 @@ class Relay:
         else:
             senders.submit(request)
 
-    def _take(self) -> list[OutboxRow]:
+    def _take(self) -> Batch:
         with self._database.read() as connection:
             self._look(connection)
-            rows = take(connection, self._settings.batch_size)
-        if not rows:
+            batch = take(connection, self._settings.batch_size)
+        if not batch.rows:
             self.step_down()
-        return rows
+        return batch
 
     def _lead(self) -> bool:
         """Hold the lease; renewed when half of it is gone, so that a backlog costs few writes."""
@@ -199,3 +199,6 @@ class Relay:
             held = self._fan_out.hold_lease(now, LEAD)
             self._leads_until = now + timedelta(seconds=LEAD) if held else None
         return self._leads_until is not None
+
+
+_NOTHING = Batch((), more=False)

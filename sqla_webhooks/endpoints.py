@@ -38,9 +38,9 @@ class Rules:
 class Effects:
     """Who is told of a write."""
 
-    #: A subscription is being made in the transaction of this session.
-    subscribed: Callable[[Session, tuple[str, ...]], None]
-    #: The subscriptions have changed.
+    #: An endpoint is being written on this connection, in the transaction of this session.
+    being_written: Callable[[Session, Connection], None]
+    #: An endpoint was written, in a transaction of our own.
     written: Callable[[], None]
     #: Deliveries may have become due.
     due: Callable[[], None]
@@ -95,8 +95,6 @@ class Endpoints:
         )
         with self._transaction(session) as connection:
             table.add(connection, endpoint)
-        if session is not None:
-            self._effects.subscribed(session, endpoint.events)
         return endpoint
 
     def get(self, id: str) -> Endpoint:
@@ -141,10 +139,7 @@ class Endpoints:
             values["description"] = description
         with self._transaction(session) as connection:
             self._change(connection, id, **values)
-            updated = _found(table.find(connection, id), id)
-        if session is not None:
-            self._effects.subscribed(session, updated.events)
-        return updated
+            return _found(table.find(connection, id), id)
 
     def disable(self, id: str, *, session: Session | None = None) -> Endpoint:
         """
@@ -201,7 +196,9 @@ class Endpoints:
     def _transaction(self, session: Session | None) -> Iterator[Connection]:
         """The caller's transaction if a session is given, one of our own if not."""
         if session is not None:
-            yield self._database.of_session(session)
+            connection = self._database.of_session(session)
+            self._effects.being_written(session, connection)
+            yield connection
             return
         with self._database.write() as connection:
             yield connection

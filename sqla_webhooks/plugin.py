@@ -137,7 +137,9 @@ class Webhooks:
                 check_secret=sign.check_secret,
                 make_secret=sign.generate_secret,
             ),
-            effects=Effects(subscribed=self._capture.subscribe, written=interest.doubt, due=self._thread.ring),
+            effects=Effects(
+                being_written=self._capture.endpoints_written, written=interest.doubt, due=self._thread.ring
+            ),
             clock=settings.clock,
         )
 

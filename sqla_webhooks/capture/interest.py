@@ -15,10 +15,15 @@ from sqla_webhooks.subscriptions import Patterns
 FRESH = 1.0
 
 
+#: A look whose age is not known: it is used where it was made, and not remembered.
+UNDATED = float("-inf")
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     revision: int = -1
-    checked_at: float = float("-inf")
+    #: On the monotonic clock: what had committed by then is known.
+    as_of: float = UNDATED
     patterns: Patterns = field(default_factory=Patterns)
 
 
@@ -38,31 +43,44 @@ class Interest:
     @property
     def patterns(self) -> Patterns:
         """What is known, fresh or not."""
-        return Patterns(everything=True) if self._everything else self._known.patterns
+        return _EVERYTHING if self._everything else self._known.patterns
 
     @property
     def fresh(self) -> bool:
         """Whether what is known may be believed without a look at the database."""
-        return self._everything or self._clock.monotonic() - self._known.checked_at < FRESH
+        return self._everything or self._clock.monotonic() - self._known.as_of < FRESH
 
-    def refresh(self, connection: Connection) -> None:
+    def look(self, connection: Connection, *, as_of: float) -> Patterns:
         """
-        Look whether the endpoints were written since, and read them if so.
+        What is subscribed to in the eyes of *connection*: one small SELECT, and one more if that has changed.
 
-        One small SELECT, on the connection of a flush or of the relay.
+        Remembered for everybody, if nothing later is known.
+
+        Args:
+            as_of: When the connection's transaction began, since it may be
+                that it sees nothing later; `UNDATED` if it has itself written
+                what nobody else may see yet.
         """
-        checked_at = self._clock.monotonic()
+        if self._everything:
+            return _EVERYTHING
         revision = subscribed.revision(connection)
         known = self._known
-        patterns = known.patterns if revision == known.revision else Patterns.of(subscribed.patterns(connection))
-        self._known = _Known(revision, checked_at, patterns)
+        seen = revision == known.revision and as_of != UNDATED
+        patterns = known.patterns if seen else Patterns.of(subscribed.patterns(connection))
+        if as_of > known.as_of:
+            self._known = _Known(revision, as_of, patterns)
+        return patterns
 
     def keep_fresh(self, connection: Connection) -> None:
-        """Refresh before what is known grows stale, so that no flush has to. For the relay."""
-        if self._clock.monotonic() - self._known.checked_at >= FRESH / 2:
-            self.refresh(connection)
+        """Look before what is known grows stale, so that no flush has to. For the relay, on a new transaction."""
+        now = self._clock.monotonic()
+        if now - self._known.as_of >= FRESH / 2:
+            self.look(connection, as_of=now)
 
     def doubt(self) -> None:
         """Look again at the next chance: this process has written an endpoint."""
         known = self._known
-        self._known = _Known(known.revision, float("-inf"), known.patterns)
+        self._known = _Known(known.revision, UNDATED, known.patterns)
+
+
+_EVERYTHING = Patterns(everything=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.capture import unit_of_work
-from sqla_webhooks.capture.interest import Interest
+from sqla_webhooks.capture.interest import UNDATED, Interest
 from sqla_webhooks.capture.unit_of_work import Found, State
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
@@ -33,13 +33,12 @@ from sqla_webhooks.subscriptions import Patterns
 class _Transaction:
     """What is remembered for one transaction of one session, and forgotten with it."""
 
-    #: The same in every outbox row of the transaction.
-    id: str = field(default_factory=lambda: secrets.token_hex(16))
-    #: Whether an outbox row was written.
-    wrote: bool = False
-    #: Subscriptions made in this very transaction, which count in it at once.
-    asked: set[str] = field(default_factory=set)
-    own: Patterns = field(default_factory=Patterns)
+    #: On the monotonic clock; undated if it began before we listened.
+    begun_at: float = UNDATED
+    #: The same in every outbox row of the transaction; empty before the first.
+    id: str = ""
+    #: The connection on which endpoints were written in this very transaction, which count in it at once.
+    endpoints_on: Connection | None = None
 
 
 class Capture:
@@ -83,40 +82,40 @@ class Capture:
             if event.contains(self._target, name, function):
                 event.remove(self._target, name, function)
 
-    def subscribe(self, session: Session, patterns: Iterable[str]) -> None:
-        """Count *patterns* at once in the transaction that *session* is in: it writes the endpoint itself."""
-        transaction = self._transaction(session)
-        transaction.asked.update(patterns)
-        transaction.own = Patterns.of(transaction.asked)
+    def endpoints_written(self, session: Session, connection: Connection) -> None:
+        """Endpoints are written on *connection*, in the transaction that *session* is in; they count in it at once."""
+        self._transaction(session).endpoints_on = connection
 
     def _listeners(self) -> tuple[tuple[str, Callable[..., None]], ...]:
         return (
-            ("after_transaction_create", self._before_flush),
+            ("after_transaction_create", self._after_transaction_create),
             ("after_flush", self._after_flush),
             ("after_transaction_end", self._after_transaction_end),
         )
 
-    def _before_flush(self, session: Session, transaction: SessionTransaction) -> None:
-        """
-        Note what the flush will forget.
+    def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
+        """Note when a transaction begins; and what a flush will forget, as it begins its own part of one."""
+        if transaction.parent is None:
+            session.info[self._key] = _Transaction(self._clock.monotonic())
+        elif transaction.origin is SessionTransactionOrigin.SUBTRANSACTION:
+            self._before_flush(session)
 
-        As it begins its own part of the transaction, which is after every
-        listener to `before_flush` and before the first statement.
+    def _before_flush(self, session: Session) -> None:
+        """
+        Note what the flush will forget: after every listener to `before_flush`, before the first statement.
 
         Does not look whether the subscriptions are fresh: a transaction that
         would begin with that look, and not with its own write, could on SQLite
         fail for a lock it would otherwise have waited for. What may have been
         subscribed meanwhile is noted too, but not read.
         """
-        if transaction.origin is not SessionTransactionOrigin.SUBTRANSACTION:
-            return
-        patterns, own = self._interest.patterns, self._own(session)
-        fresh = self._interest.fresh
+        own = self._transaction(session).endpoints_on is not None
+        fresh, patterns = self._interest.fresh, self._interest.patterns
         if fresh and not patterns and not own:
             return
 
         def wanted(shape: Shape) -> bool:
-            return patterns.want(shape.resource) or own.want(shape.resource)
+            return own or patterns.want(shape.resource)
 
         def shape_of(state: State) -> Shape | None:
             shape = self._resources.shape(state.mapper)
@@ -132,16 +131,13 @@ class Capture:
             OutboxWriteError: It cannot be written. The flush fails with it.
         """
         notes = session.info.pop(self._notes, {})
-        own = self._own(session)
-        if self._interest.fresh and not self._interest.patterns and not own:
+        patterns = self._subscribed(session, flush_context)
+        if not patterns:
             return
-        if not self._interest.fresh and not self._refresh(session, flush_context):
-            return
-        patterns = self._interest.patterns
 
         def shape_of(state: State) -> Shape | None:
             shape = self._resources.shape(state.mapper)
-            return shape if shape and (patterns.want(shape.resource) or own.want(shape.resource)) else None
+            return shape if shape is not None and patterns.want(shape.resource) else None
 
         found = unit_of_work.changes(session, flush_context, shape_of, notes)
         if found:
@@ -155,23 +151,31 @@ class Capture:
         ended: _Transaction | None = session.info.pop(self._key, None)
         if ended is None:
             return
-        if ended.own:
+        if ended.endpoints_on is not None:
             self._interest.doubt()
-        if ended.wrote:
+        if ended.id or ended.endpoints_on is not None:
             self._wake()
 
-    def _refresh(self, session: Session, flush_context: UOWTransaction) -> bool:
-        """Look at the subscriptions, if the flush touched anything that could be captured."""
+    def _subscribed(self, session: Session, flush_context: UOWTransaction) -> Patterns:
+        """What is subscribed to in the eyes of this flush; looked up if the flush touched what could be captured."""
+        transaction = self._transaction(session)
+        connection = transaction.endpoints_on
+        if connection is None and self._interest.fresh:
+            return self._interest.patterns
         shapes = (self._resources.shape(state.mapper) for state in flush_context.states)
         touched = next((shape for shape in shapes if shape is not None), None)
         if touched is None:
-            return False
-        connection = session.connection(bind_arguments={"mapper": touched.mapper})
+            return _NOTHING
+        as_of = UNDATED
+        if connection is None:
+            connection = session.connection(bind_arguments={"mapper": touched.mapper})
+            # A session that was bound to a connection may have joined a transaction that is older than its own.
+            if not isinstance(session.get_bind(touched.mapper), Connection):
+                as_of = transaction.begun_at
         try:
-            self._interest.refresh(connection)
+            return self._interest.look(connection, as_of=as_of)
         except SQLAlchemyError as error:
             raise _unreadable(connection, error) from error
-        return True
 
     def _write(self, session: Session, found: Iterable[Found]) -> None:
         """One outbox row on each connection that wrote, almost always one."""
@@ -186,6 +190,7 @@ class Capture:
                 connections[id(connection)] = connection
             changes.setdefault(of_shape[shape], []).append(one.change)
         transaction = self._transaction(session)
+        transaction.id = transaction.id or secrets.token_hex(16)
         for number, connection in connections.items():
             write(
                 connection,
@@ -194,17 +199,12 @@ class Capture:
                 captured_at=self._clock.now(),
                 report=self._report,
             )
-        transaction.wrote = True
 
     def _transaction(self, session: Session) -> _Transaction:
         current: _Transaction | None = session.info.get(self._key)
         if current is None:
             current = session.info[self._key] = _Transaction()
         return current
-
-    def _own(self, session: Session) -> Patterns:
-        known: _Transaction | None = session.info.get(self._key)
-        return known.own if known is not None else _NOTHING
 
 
 _NOTHING = Patterns()

@@ -150,12 +150,12 @@ def _plain(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:  # o
         above: The ids of what it is nested in.
     """
     kind = type(value)
+    if kind is str:
+        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if value is None or kind is bool:
         return value
     if kind is int:
         return value if value.bit_length() <= _LONGEST_BITS else _placeholder(value, unknown)
-    if kind is str:
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if kind is float:
         return value if value - value == 0 else None
     if len(above) >= _DEEPEST or id(value) in above:
@@ -167,7 +167,7 @@ def _plain_tree(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
     try:
         if isinstance(value, Enum):
             return _plain(value.value, unknown, above)
-        if isinstance(value, Mapping):
+        if type(value) is dict or isinstance(value, Mapping):  # the first is quick, and usual
             return {_key(key, unknown, above): _plain(item, unknown, above) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [_plain(item, unknown, above) for item in value]
@@ -177,6 +177,8 @@ def _plain_tree(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
 
 
 def _key(key: Any, unknown: list[type], above: tuple[int, ...]) -> str:
+    if type(key) is str and key.isascii():
+        return key
     plain = _plain(key, unknown, above)
     return plain if isinstance(plain, str) else _text(plain).decode()
 

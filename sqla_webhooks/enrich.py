@@ -35,29 +35,31 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 500
 
+T = TypeVar("T")
 #: What an enricher is: given the row and the payload, it changes the payload in place.
-Function: TypeAlias = Callable[[Any, dict[str, Any]], object]
-F = TypeVar("F", bound=Function)
+Function: TypeAlias = Callable[[T, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Enricher:
     """A function as a receiver of `enriching`, with what it wants loaded."""
 
-    function: Function
+    function: Function[Any]
     options: tuple[ExecutableOption, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return f"the enricher {self.function.__module__}.{self.function.__qualname__}"
 
     def __call__(self, _model: type, *, instance: Any, payload: dict[str, Any], event: Event) -> None:  # noqa: ARG002  # the signal's arguments
-        returned: object = self.function(instance, payload)
+        returned: object = self.function(instance, payload)  # type: ignore[func-returns-value]  # not every caller has a type checker
         if returned is not None:
             message = f"it returned {type(returned).__name__}; an enricher changes the payload in place"
             raise TypeError(message)
 
 
-def enricher(model: type, *, options: Iterable[ExecutableOption] = (), signal: Signal = enriching) -> Callable[[F], F]:
+def enricher(
+    model: type[T], *, options: Iterable[ExecutableOption] = (), signal: Signal = enriching
+) -> Callable[[Function[T]], Function[T]]:
     """
     Register a function that adds to the payloads of *model*'s events.
 
@@ -66,9 +68,10 @@ def enricher(model: type, *, options: Iterable[ExecutableOption] = (), signal: S
             payload["lines"] = [line.sku for line in order.lines]
 
     The function gets the row, as it is when the relay comes to it, and the
-    event's `data`, a dict of JSON values to be changed in place. It runs in the relay's
-    thread, in a session of its own that is thrown away, for `created` and
-    `updated` events whose row still exists; a deleted row cannot be loaded.
+    event's `data`, a dict of JSON values to be changed in place. It runs in the
+    relay's thread, for `created` and `updated` events whose row still exists;
+    a deleted row cannot be loaded. The row's session is for reading, and is
+    thrown away: an enricher that flushes or commits it fails.
 
     Several enrichers of a class run in this order: those of its base classes
     first, then in the order of registration; those of the module's `@enricher`
@@ -87,7 +90,7 @@ def enricher(model: type, *, options: Iterable[ExecutableOption] = (), signal: S
         message = f"@enricher({model!r}): name a mapped class"
         raise ConfigurationError(message)
 
-    def register(function: F) -> F:
+    def register(function: Function[T]) -> Function[T]:
         if inspect.iscoroutinefunction(function):
             message = (
                 f"the enricher {function.__qualname__} is async; it runs in a plain thread: write a plain function"
@@ -138,7 +141,7 @@ class Enrichment:
         self, mapper: Mapper[Any], receivers: Sequence[Callable[..., Any]], events: Sequence[Event]
     ) -> list[Event]:
         try:
-            with self._database.read() as connection, Session(connection, autoflush=False) as session:
+            with self._database.read() as connection, _Reading(connection, autoflush=False) as session:
                 rows = _load(session, mapper, receivers, events)
                 return [
                     _run(mapper.class_, receivers, event, instance)
@@ -153,6 +156,29 @@ class Enrichment:
             for event, receiver in product(events, receivers):
                 enricher_failed.tell(mapper.class_, enricher=receiver, event=event, error=error)
             return list(events)
+
+
+class _Reading(Session):
+    """
+    The session of enrichers: one that would write fails, and does so alone.
+
+    What it wrote would be no event, or, where `Session` itself is listened to,
+    one that is enriched again, and so on without end.
+    """
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:  # noqa: ARG002  # SQLAlchemy's signature
+        if self.new or self.dirty or self.deleted:
+            self._refuse()
+
+    def commit(self) -> None:
+        self._refuse()
+
+    def _refuse(self) -> None:
+        message = (
+            "an enricher wrote to the session of its row, which is for reading and is thrown away: change the payload "
+            "instead, or write in a session of your own"
+        )
+        raise ConfigurationError(message)
 
 
 def _load(

@@ -32,7 +32,7 @@ from sqla_webhooks.resources import Resources
 
 logger = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Function)
+T = TypeVar("T")
 
 
 def install(
@@ -143,7 +143,9 @@ class Webhooks:
             clock=settings.clock,
         )
 
-    def enricher(self, model: type, *, options: Iterable[ExecutableOption] = ()) -> Callable[[F], F]:
+    def enricher(
+        self, model: type[T], *, options: Iterable[ExecutableOption] = ()
+    ) -> Callable[[Function[T]], Function[T]]:
         """As the module's `@enricher`, for this installation alone; runs after those."""
         return enricher(model, options=options, signal=self._enriching)
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Install
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
+from sqlalchemy.orm import Session, joinedload, object_session, selectinload, sessionmaker
 from support.receiver import Receiver
 from support.shop import Animal, Customer, Dog, Order, Product, Seat, Ticket
 
@@ -162,7 +162,7 @@ def test_a_payload_that_cannot_be_copied_is_the_failure_of_the_next_alone(
 def test_one_that_returns_something_is_told_how_to_be(
     webhooks: Webhooks, sessions: Sessions, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    webhooks.enricher(Product)(lambda _product, payload: {**payload, "more": 1})
+    webhooks.enricher(Product)(lambda _product, payload: {**payload, "more": 1})  # type: ignore[arg-type]  # the mistake it is about
     with sessions.begin() as session:
         session.add(Product(sku="a"))
 
@@ -213,6 +213,39 @@ def test_keys_of_every_kind_are_found(webhooks: Webhooks, sessions: Sessions, re
         session.add_all([Seat(row="A", number=1), Seat(row="A", number=2), Ticket(id=uuid.uuid4())])
 
     assert [one["found"] for one in sent(webhooks, receiver)] == [True, True, True]
+
+
+@pytest.mark.parametrize("write", ["commit", "flush", "set and commit"])
+def test_an_enricher_that_writes_fails_alone(
+    webhooks: Webhooks,
+    install: Install,
+    engine: Engine,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+    write: str,
+) -> None:
+    """Even where its own session would be captured: with an installation on `Session` itself."""
+    webhooks.uninstall()
+    webhooks = install(Session, bind=engine, deliver=False)
+
+    @webhooks.enricher(Product)
+    def writing(product: Product, payload: dict[str, Any]) -> None:
+        session = object_session(product)
+        assert session is not None
+        payload["half"] = True
+        if write != "commit":
+            product.stock = 99
+        session.flush() if write == "flush" else session.commit()
+
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(after=True))
+    with Session(engine) as session:
+        session.add(Product(sku="a"))
+        session.commit()
+
+    assert sent(webhooks, receiver) == [{"sku": "a", "name": "", "stock": 0, "details": None, "after": True}]
+    assert "which is for reading" in caplog.text
+    with Session(engine) as session:
+        assert session.get_one(Product, "a").stock == 0
 
 
 def test_rows_that_cannot_be_loaded_go_plain(
@@ -272,4 +305,4 @@ def test_what_cannot_be_enriched_is_refused(webhooks: Webhooks) -> None:
     async def later(_row: Any, _payload: Any) -> None: ...
 
     with pytest.raises(ConfigurationError, match="write a plain function"):
-        webhooks.enricher(Product)(later)
+        webhooks.enricher(Product)(later)  # type: ignore[arg-type]  # the mistake it is about

@@ -48,12 +48,12 @@ def take(connection: Connection, limit: int) -> Batch:
 def _last_numbers(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
     """The transactions that go on beyond *rows*, each to its last number."""
     last = (
-        select(_outbox.c.transaction_id, func.max(_outbox.c.id))
+        select(_outbox.c.transaction_id, func.max(_outbox.c.id).label("last"))
         .where(_outbox.c.transaction_id.in_({row.transaction_id for row in rows}))
         .group_by(_outbox.c.transaction_id)
         .having(func.max(_outbox.c.id) > rows[-1].id)
     )
-    return dict(connection.execute(last).tuples().all())
+    return {row.transaction_id: row.last for row in connection.execute(last)}
 
 
 def _up_to(connection: Connection, number: int) -> Sequence[Any]:

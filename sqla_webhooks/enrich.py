@@ -27,13 +27,11 @@ from sqlalchemy.sql.base import ExecutableOption
 from sqla_webhooks import encoding
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Event, Operation
-from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.database import Database, chunks
 from sqla_webhooks.resources import Resources
 from sqla_webhooks.signals import Signal, enricher_failed, enriching
 
 logger = logging.getLogger(__name__)
-
-_CHUNK = 500
 
 T = TypeVar("T")
 #: What an enricher is: given the row and the payload, it changes the payload in place.
@@ -115,7 +113,7 @@ class Enrichment:
         self._resources = resources
         self._signals = signals
 
-    def __call__(self, events: Sequence[Event]) -> list[Event]:
+    def enrich(self, events: Sequence[Event]) -> list[Event]:
         """The events with what the enrichers added; those nobody enriches as they are."""
         if not any(signal.receivers for signal in self._signals):
             return list(events)
@@ -184,13 +182,12 @@ class _Reading(Session):
 def _load(
     session: Session, mapper: Mapper[Any], receivers: Sequence[Callable[..., Any]], events: Sequence[Event]
 ) -> dict[bytes, Any]:
-    """The rows of *events* by identity, in one query (for each `_CHUNK` of them)."""
+    """The rows of *events* by identity, in one query (or a few, if they are very many)."""
     columns = mapper.primary_key
     identities = list({_key(event.identity): _identity(columns, event) for event in events}.values())
     options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
     rows: dict[bytes, Any] = {}
-    for start in range(0, len(identities), _CHUNK):
-        some = identities[start : start + _CHUNK]
+    for some in chunks(identities):
         key = columns[0].in_([one[0] for one in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
         found = session.scalars(select(mapper.class_).where(key).options(*options)).unique()
         rows.update((_key(mapper.primary_key_from_instance(row)), row) for row in found)

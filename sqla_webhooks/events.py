@@ -181,9 +181,9 @@ class Attempt:
     status: int | None
     #: The beginning of the answer's body.
     response: str
-    #: None for 2xx; else a word: `status`, or the reason of a `DeliveryError`.
-    error: str | None
-    #: The error in a sentence.
+    #: Why it failed, in a word: `status`, or the reason of a `DeliveryError`. None for 2xx.
+    reason: str | None
+    #: The same in a sentence; empty for 2xx.
     detail: str
 
 

@@ -154,7 +154,7 @@ attempt = Table(
     Column("duration_ms", Integer, nullable=False),
     Column("status", Integer),
     Column("response", _LongText, nullable=False),
-    Column("error", String(32)),
+    Column("reason", String(32)),
     Column("detail", Text, nullable=False),
 )
 

@@ -26,6 +26,7 @@ from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut
+from sqla_webhooks.outbox.lead import Lead
 from sqla_webhooks.relay.thread import Drained, RelayThread
 from sqla_webhooks.relay.turn import Relay
 from sqla_webhooks.resources import Resources
@@ -105,9 +106,10 @@ class Webhooks:
         relay = Relay(
             self._database,
             settings,
+            lead=Lead(self._database),
             fan_out=FanOut(self._database, keep_all=settings.capture == "all"),
-            enrich=Enrichment(self._database, resources, signals=(signals.enriching, self._enriching)),
-            look=interest.keep_fresh,
+            enrich=Enrichment(self._database, resources, signals=(signals.enriching, self._enriching)).enrich,
+            keep_fresh=interest.keep_fresh,
             report=self._report,
             source=self,
         )

@@ -57,7 +57,7 @@ def test_500_500_200_is_three_attempts_of_one_event(
     (delivery,) = webhooks.deliveries.list()
     assert (delivery.state, delivery.attempts) == (DeliveryState.DELIVERED, 3)
     attempts = webhooks.deliveries.attempts(delivery.id)
-    assert [(one.number, one.status, one.error) for one in attempts] == [
+    assert [(one.number, one.status, one.reason) for one in attempts] == [
         (1, 500, "status"),
         (2, 500, "status"),
         (3, 200, None),
@@ -140,7 +140,7 @@ def test_nobody_there_is_recorded_with_its_reason(
 
     (delivery,) = webhooks.deliveries.list()
     (attempt,) = webhooks.deliveries.attempts(delivery.id)
-    assert (attempt.status, attempt.error) == (None, "connect")
+    assert (attempt.status, attempt.reason) == (None, "connect")
     assert "refused" in attempt.detail
     assert delivery.event_id in caplog.text
 
@@ -156,7 +156,7 @@ def test_an_address_that_policy_forbids_is_dead_at_once(
 
     (delivery,) = webhooks.deliveries.list(state="dead")
     (attempt,) = webhooks.deliveries.attempts(delivery.id)
-    assert attempt.error == "blocked"
+    assert attempt.reason == "blocked"
     assert receiver.received == []
 
 
@@ -309,7 +309,7 @@ def test_a_secret_that_was_spoilt_in_the_table_fails_its_own_deliveries_only(
     assert [one.path for one in receiver.received] == ["/hooks"]
     (delivery,) = webhooks.deliveries.list(endpoint=spoilt.id)
     (attempt,) = webhooks.deliveries.attempts(delivery.id)
-    assert (delivery.state, attempt.error) == (DeliveryState.PENDING, "failed")
+    assert (delivery.state, attempt.reason) == (DeliveryState.PENDING, "failed")
     assert "the secret cannot be used" in attempt.detail
 
 

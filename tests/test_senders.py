@@ -105,7 +105,7 @@ def test_every_request_comes_back_exactly_once(make_pool: MakePool, receiver: Re
     results: list[Result] = []
     submitted = 0
     while len(results) < count:
-        while submitted < count and pool.senders.room:
+        while submitted < count and pool.senders.free:
             submitted += 1
             pool.submit(receiver, submitted)
         pool.await_results()
@@ -123,19 +123,19 @@ def test_every_request_comes_back_exactly_once(make_pool: MakePool, receiver: Re
 
 def test_room_and_in_flight_count_until_the_result_is_collected(pool: Pool, receiver: Receiver) -> None:
     gate = Gate(receiver)
-    assert (pool.senders.room, pool.senders.in_flight) == (4, 0)
+    assert (pool.senders.free, pool.senders.in_flight) == (4, 0)
 
     for number in range(3):
         pool.submit(receiver, number)
-    assert (pool.senders.room, pool.senders.in_flight) == (1, 3)
+    assert (pool.senders.free, pool.senders.in_flight) == (1, 3)
     assert pool.senders.collect() == []
 
     gate.open()
     pool.await_results(3)
-    assert (pool.senders.room, pool.senders.in_flight) == (1, 3)
+    assert (pool.senders.free, pool.senders.in_flight) == (1, 3)
 
     assert ids(pool.senders.collect()) == ["evt_0", "evt_1", "evt_2"]
-    assert (pool.senders.room, pool.senders.in_flight) == (4, 0)
+    assert (pool.senders.free, pool.senders.in_flight) == (4, 0)
 
 
 def test_requests_are_under_way_at_the_same_time(pool: Pool, receiver: Receiver) -> None:
@@ -144,7 +144,7 @@ def test_requests_are_under_way_at_the_same_time(pool: Pool, receiver: Receiver)
         pool.submit(receiver, number)
 
     gate.await_arrivals(4)
-    assert (len(sender_threads()), pool.senders.room) == (4, 0)
+    assert (len(sender_threads()), pool.senders.free) == (4, 0)
 
     gate.open()
     pool.await_results(4)
@@ -252,7 +252,7 @@ def test_close_closes_the_connections() -> None:
 
     arrived = threading.Event()
     pool = SenderPool(make, size=1, clock=CLOCK, on_result=arrived.set)
-    inline = InlineSenders(make, room=1)
+    inline = InlineSenders(make, free=1)
     with hostile.answers(hostile.http(200)) as server, hostile.answers(hostile.http(200)) as other:
         pool.submit(request_for(server.url()))
         inline.submit(request_for(other.url()))
@@ -273,15 +273,15 @@ def test_close_without_any_thread_does_nothing(pool: Pool) -> None:
 
 
 def test_inline_requests_are_sent_in_order_in_the_callers_thread(receiver: Receiver) -> None:
-    senders = InlineSenders(make_sender, room=3)
-    assert (senders.room, senders.in_flight, senders.collect()) == (3, 0, [])
+    senders = InlineSenders(make_sender, free=3)
+    assert (senders.free, senders.in_flight, senders.collect()) == (3, 0, [])
 
     for number in (3, 1, 2):
         senders.submit(request_for(receiver.url(), number=number))
         assert receiver.ids[-1] == f"evt_{number}"
         assert sender_threads() == []
-    assert (senders.room, senders.in_flight) == (0, 3)
+    assert (senders.free, senders.in_flight) == (0, 3)
 
     assert [result.claim.delivery_id for result in senders.collect()] == [3, 1, 2]
-    assert (senders.room, senders.in_flight, senders.collect()) == (3, 0, [])
+    assert (senders.free, senders.in_flight, senders.collect()) == (3, 0, [])
     senders.close()

@@ -8,9 +8,8 @@ from typing import Any
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from sqla_webhooks.outbox.database import chunks
 from sqla_webhooks.resources import Shape
-
-_CHUNK = 500
 
 
 def read(
@@ -27,10 +26,8 @@ def read(
     columns = [column.label(name) for name, column in shape.columns.items()]
     query = select(*shape.key_columns, *columns).select_from(shape.mapper.persist_selectable)
     width = len(shape.key_columns)
-    several = list(identities)
-    for start in range(0, len(several), _CHUNK):
-        chosen = query.where(_among(shape, several[start : start + _CHUNK]))
-        for row in connection.execute(chosen):
+    for some in chunks(list(identities)):
+        for row in connection.execute(query.where(_among(shape, some))):
             yield tuple(row[:width]), dict(zip(shape.columns, row[width:], strict=True))
 
 

@@ -23,7 +23,7 @@ class Senders(Protocol):
     """Where the relay hands its requests. Used by one thread at a time."""
 
     @property
-    def room(self) -> int:
+    def free(self) -> int:
         """How many more requests it takes now."""
 
     @property
@@ -45,13 +45,13 @@ class Senders(Protocol):
 class InlineSenders:
     """Sends at once, in the thread that submits: for `drain()`, whose order is thereby fixed."""
 
-    def __init__(self, make_sender: Callable[[], Sender], *, room: int) -> None:
+    def __init__(self, make_sender: Callable[[], Sender], *, free: int) -> None:
         self._sender = make_sender()
-        self._most = room
+        self._most = free
         self._results: list[Result] = []
 
     @property
-    def room(self) -> int:
+    def free(self) -> int:
         return self._most - len(self._results)
 
     @property
@@ -92,7 +92,7 @@ class SenderPool:
         self._in_flight = 0
 
     @property
-    def room(self) -> int:
+    def free(self) -> int:
         return self._size - self._in_flight
 
     @property

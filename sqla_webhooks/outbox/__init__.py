@@ -5,7 +5,9 @@ Every SQL statement on our tables, one module for each step that needs some.
     write       capture's side: one row for one flush, in the application's transaction
     subscribed  which event types anybody asks for
     take        the relay's side: outbox rows, whole transactions at a time
+    lead        which relay may go on with them
     fan_out     rows become events and deliveries, in one transaction
+    queue       which delivery of a row is due: the head of its queue
     claim       deliveries that are due, by lease
     settle      what came of them
     endpoints   the endpoints' own rows

@@ -3,14 +3,16 @@ The door to the database, for everything but capture.
 
 Capture writes on the application's connection; all else goes through
 `Database.read()` and `Database.write()`: short transactions of our own, never
-open while a request, an enricher or a receiver of a signal runs.
+open while a request runs, nor while `delivered`, `failed` or `dead` are sent.
+Enrichers run inside a `read()`, on whose connection their rows are.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
@@ -18,6 +20,17 @@ from sqlalchemy.pool import StaticPool
 
 from sqla_webhooks import models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
+
+T = TypeVar("T")
+
+#: Values in one IN list: SQLite before 3.32 takes 999 bound parameters in a statement.
+_CHUNK = 500
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """*values* in pieces that fit an IN list."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 class Database:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import DeliveryState, Endpoint, NewEndpoint
-from sqla_webhooks.outbox import subscribed
-from sqla_webhooks.outbox.settle import pass_the_turn
+from sqla_webhooks.outbox import queue, subscribed
 
 _endpoint, _delivery = models.endpoint, models.delivery
 
@@ -30,7 +29,8 @@ _SHOWN = (
     .order_by(_endpoint.c.id)
 )
 
-_CHUNK = 500
+#: Queues that are looked at together.
+_PAGE = 500
 
 
 def add(connection: Connection, endpoint: NewEndpoint) -> None:
@@ -96,10 +96,10 @@ def release(connection: Connection, public_id: str, *, now: datetime) -> None:
         page = select(_delivery.c.ordering_key).where(*waiting).distinct().order_by(_delivery.c.ordering_key)
         if after is not None:
             page = page.where(_delivery.c.ordering_key > after)
-        keys = list(connection.execute(page.limit(_CHUNK)).scalars())
+        keys = list(connection.execute(page.limit(_PAGE)).scalars())
         if not keys:
             return
-        pass_the_turn(connection, keys, now=now)
+        queue.advance(connection, keys, now=now)
         after = keys[-1]
 
 
@@ -114,12 +114,6 @@ def cancel(connection: Connection, public_id: str, *, now: datetime) -> None:
         )
         .values(state=DeliveryState.CANCELLED, next_attempt_at=None, ordering_key=None, finished_at=now)
     )
-
-
-def count_held(connection: Connection, public_id: str) -> int:
-    """How many deliveries wait for the endpoint to be enabled."""
-    held = select(func.count()).where(_of(public_id), _delivery.c.state == DeliveryState.HELD)
-    return connection.execute(held).scalar_one()
 
 
 def _of(public_id: str) -> Any:

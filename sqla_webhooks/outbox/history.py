@@ -85,7 +85,7 @@ def attempts(connection: Connection, number: int) -> list[Attempt]:
             duration=row.duration_ms / 1000,
             status=row.status,
             response=row.response,
-            error=row.error,
+            reason=row.reason,
             detail=row.detail,
         )
         for row in connection.execute(query)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Attempt, Claim, DeliveryState
+from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
 
 _delivery = models.delivery
@@ -40,7 +41,7 @@ class Settlement:
 
 def settle(database: Database, settlements: Sequence[Settlement], *, now: datetime) -> list[Settlement]:
     """
-    Record *settlements* in one transaction, and pass the turn to what waited behind them.
+    Record *settlements* in one write transaction, and make due what waited behind those that are finished.
 
     Only the holder of a lease may record: a delivery whose token has changed,
     because its lease ended and another relay took it, is left alone.
@@ -56,7 +57,8 @@ def settle(database: Database, settlements: Sequence[Settlement], *, now: dateti
         if recorded:
             connection.execute(insert(models.attempt), [_attempt_row(one) for one in recorded])
             _update(connection, recorded, now)
-            _pass_the_turn(connection, recorded, now)
+            finished = [one.claim.ordering_key for one in recorded if one.next_attempt_at is None]
+            queue.advance(connection, [key for key in finished if key is not None], now=now)
     return recorded
 
 
@@ -105,38 +107,6 @@ def _finish(connection: Connection, finished: Sequence[Settlement], *, state: De
     )
 
 
-def _pass_the_turn(connection: Connection, recorded: Sequence[Settlement], now: datetime) -> None:
-    """Make due what waited behind a delivery that is now finished: the next of its queue."""
-    keys = {one.claim.ordering_key for one in recorded if one.next_attempt_at is None}
-    pass_the_turn(connection, [key for key in keys if key is not None], now=now)
-
-
-def pass_the_turn(connection: Connection, keys: Sequence[int], *, now: datetime) -> None:
-    """
-    Make the head of each queue due now, if it waits.
-
-    Runs after the statement that took the former head out of its queue, in
-    the same transaction, so that it sees whatever a fan-out has added behind
-    it (see `fan_out._queue`).
-    """
-    if not keys:
-        return
-    heads = (
-        select(func.min(_delivery.c.id)).where(_delivery.c.ordering_key.in_(keys)).group_by(_delivery.c.ordering_key)
-    )
-    numbers = sorted(connection.execute(heads).scalars())
-    if numbers:
-        connection.execute(
-            update(_delivery)
-            .where(
-                _delivery.c.id.in_(numbers),
-                _delivery.c.state == DeliveryState.PENDING,
-                _delivery.c.next_attempt_at.is_(None),
-            )
-            .values(next_attempt_at=now)
-        )
-
-
 def _retry_row(one: Settlement) -> dict[str, Any]:
     return {"number": one.claim.delivery_id, "due": one.next_attempt_at, "first": one.first_attempt_at}
 
@@ -149,6 +119,6 @@ def _attempt_row(one: Settlement) -> dict[str, Any]:
         "duration_ms": round(one.attempt.duration * 1000),
         "status": one.attempt.status,
         "response": one.attempt.response,
-        "error": one.attempt.error,
+        "reason": one.attempt.reason,
         "detail": one.attempt.detail,
     }

@@ -192,7 +192,7 @@ class RelayThread:
         # All that one claim takes must be sent before its lease ends, one after the other; a request that stalls
         # may take twice its timeout.
         room = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
-        senders = InlineSenders(self._make_sender, room=room)
+        senders = InlineSenders(self._make_sender, free=room)
         events = attempts = 0
         with self._turning():
             try:

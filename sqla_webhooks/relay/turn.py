@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -19,19 +19,16 @@ from sqla_webhooks import encoding
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.dialects import Standard
-from sqla_webhooks.delivery.record import announce, decide
+from sqla_webhooks.delivery.outcome import announce, decide
 from sqla_webhooks.delivery.senders import Senders
 from sqla_webhooks.errors import DeliveryError, WebhooksError
 from sqla_webhooks.events import Claim, Event, Result
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut, Message
+from sqla_webhooks.outbox.lead import Lead
 from sqla_webhooks.outbox.settle import settle
 from sqla_webhooks.outbox.take import Batch, take
-
-#: Seconds for which one relay leads, once it has outbox rows to turn into
-#: events. Short: should it be killed, that is how long the others wait.
-LEAD = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Turn:
     events: int = 0
     #: Requests handed to the senders.
     sent: int = 0
-    #: Results recorded.
+    #: Results dealt with: recorded, or dropped since their lease was lost.
     recorded: int = 0
     #: Whether the outbox holds more than was taken.
     backlog: bool = False
@@ -63,7 +60,7 @@ class Relay:
 
     Args:
         enrich: Adds to events what the application's enrichers say.
-        look: Called with the connection of each look at the outbox.
+        keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers.
         report: Told the type of each value that no rule can encode.
         source: The sender of the signals.
     """
@@ -73,24 +70,25 @@ class Relay:
         database: Database,
         settings: Settings,
         *,
+        lead: Lead,
         fan_out: FanOut,
         enrich: Callable[[Sequence[Event]], list[Event]],
-        look: Callable[[Connection], None],
+        keep_fresh: Callable[[Connection], None],
         report: encoding.Report,
         source: object,
     ) -> None:
         self._database = database
         self._settings = settings
         self._clock = settings.clock
+        self._lead = lead
         self._fan_out = fan_out
         self._enrich = enrich
-        self._look = look
+        self._keep_fresh = keep_fresh
         self._report = report
         self._source = source
         self._dialect = Standard()
-        #: Results whose record the database refused so far.
+        #: Results in hand: not collected long ago, refused by the database, or of requests that could not be made.
         self._results: list[Result] = []
-        self._leads_until: datetime | None = None
         # A heap of when the retries are due that this process knows of: hints, the poll finds the rest.
         self._retries: list[datetime] = []
 
@@ -106,17 +104,17 @@ class Relay:
             SQLAlchemyError: The database failed. Nothing is lost: call again.
         """
         batch = self._take() if taking else _NOTHING
-        leads = bool(batch.rows) and self._lead()
+        leads = bool(batch.rows) and self._lead.hold(self._clock.now())
         events = self._enrich(coalesce(batch.rows, together=self._settings.coalesce)) if leads else []
         messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
-        relayed = leads and self._fan_out(batch.rows, messages, now=self._clock.now())
+        published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
         # Before anything is claimed, so that nothing is claimed again whose result is in hand.
         recorded = self.record(senders)
-        claims = claim(self._database, senders.room, now=self._clock.now(), lease=self._settings.lease)
+        claims = claim(self._database, senders.free, now=self._clock.now(), lease=self._settings.lease)
         for one in claims:
             self._submit(one, senders)
         return Turn(
-            events=len(events) if relayed else 0,
+            events=len(events) if published else 0,
             sent=len(claims),
             recorded=recorded + self.record(senders),
             backlog=leads and batch.more,
@@ -160,8 +158,7 @@ class Relay:
         """Begin anew in a forked child: what was remembered is the parent's."""
         self._results.clear()
         self._retries.clear()
-        self._leads_until = None
-        self._fan_out.forget()
+        self._lead.forget()
 
     def step_down(self) -> None:
         """
@@ -170,9 +167,7 @@ class Relay:
         Raises:
             SQLAlchemyError: The database failed; the lease ends by itself.
         """
-        if self._leads_until is not None:
-            self._leads_until = None
-            self._fan_out.release_lease()
+        self._lead.release()
 
     def _submit(self, claim: Claim, senders: Senders) -> None:
         """Hand over one request; one that cannot be made, for its secret has been spoilt say, is a failed attempt."""
@@ -186,19 +181,11 @@ class Relay:
 
     def _take(self) -> Batch:
         with self._database.read() as connection:
-            self._look(connection)
+            self._keep_fresh(connection)
             batch = take(connection, self._settings.batch_size)
         if not batch.rows:
             self.step_down()
         return batch
-
-    def _lead(self) -> bool:
-        """Hold the lease; renewed when half of it is gone, so that a backlog costs few writes."""
-        now = self._clock.now()
-        if self._leads_until is None or self._leads_until - now < timedelta(seconds=LEAD / 2):
-            held = self._fan_out.hold_lease(now, LEAD)
-            self._leads_until = now + timedelta(seconds=LEAD) if held else None
-        return self._leads_until is not None
 
 
 _NOTHING = Batch((), more=False)

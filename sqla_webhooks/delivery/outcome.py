@@ -80,19 +80,19 @@ def _delay(result: Result, retries: RetryPolicy, ended_at: datetime) -> float | 
 
 def _attempt(result: Result) -> Attempt:
     outcome = result.outcome
-    status, response, error, detail = None, "", None, ""
+    status, response, reason, detail = None, "", None, ""
     if isinstance(outcome, DeliveryError):
-        error, detail = outcome.reason, str(outcome)
+        reason, detail = outcome.reason, str(outcome)
     else:
         status, response = outcome.status, outcome.body
         if not outcome.ok:
-            error, detail = "status", f"the endpoint answered {outcome.status}"
+            reason, detail = "status", f"the endpoint answered {outcome.status}"
     return Attempt(
         number=result.claim.attempt,
         started_at=result.started_at,
         duration=result.duration,
         status=status,
         response=response,
-        error=error,
+        reason=reason,
         detail=detail,
     )

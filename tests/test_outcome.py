@@ -15,7 +15,7 @@ from support.hostile import claim_for
 from tenacity import retry_if_result, retry_never, stop_after_attempt, stop_after_delay, stop_never, wait_fixed
 
 from sqla_webhooks import signals
-from sqla_webhooks.delivery import record
+from sqla_webhooks.delivery.outcome import announce, decide
 from sqla_webhooks.errors import (
     Blocked,
     ConnectFailed,
@@ -44,18 +44,18 @@ def later(seconds: float) -> datetime:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_2xx_is_delivered(status: int) -> None:
-    settlement = record.decide(result_of(Answer(status, "thanks")), PATIENT)
+    settlement = decide(result_of(Answer(status, "thanks")), PATIENT)
 
     assert (settlement.state, settlement.next_attempt_at) == (DELIVERED, None)
     assert settlement.claim is CLAIM
     assert settlement.attempt == Attempt(
-        number=1, started_at=START, duration=1.5, status=status, response="thanks", error=None, detail=""
+        number=1, started_at=START, duration=1.5, status=status, response="thanks", reason=None, detail=""
     )
 
 
 @pytest.mark.parametrize("status", [199, 300, 301, 304, 307, 400, 404, 410, 429, 500, 503, 599])
 def test_any_other_status_is_tried_again(status: int) -> None:
-    settlement = record.decide(result_of(Answer(status, "no")), PATIENT)
+    settlement = decide(result_of(Answer(status, "no")), PATIENT)
 
     assert (settlement.state, settlement.next_attempt_at) == (PENDING, later(601.5))
     assert settlement.attempt == Attempt(
@@ -64,7 +64,7 @@ def test_any_other_status_is_tried_again(status: int) -> None:
         duration=1.5,
         status=status,
         response="no",
-        error="status",
+        reason="status",
         detail=f"the endpoint answered {status}",
     )
 
@@ -81,26 +81,26 @@ def test_any_other_status_is_tried_again(status: int) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_no_answer_is_tried_again(error: DeliveryError, reason: str) -> None:
-    settlement = record.decide(result_of(error), PATIENT)
+    settlement = decide(result_of(error), PATIENT)
 
     assert (settlement.state, settlement.next_attempt_at) == (PENDING, later(601.5))
     assert settlement.attempt == Attempt(
-        number=1, started_at=START, duration=1.5, status=None, response="", error=reason, detail=str(error)
+        number=1, started_at=START, duration=1.5, status=None, response="", reason=reason, detail=str(error)
     )
 
 
 def test_a_blocked_address_is_dead_at_once() -> None:
     always = RetryPolicy(wait_fixed(1), stop_never, lambda _state: True)
 
-    settlement = record.decide(result_of(Blocked("not public")), always)
+    settlement = decide(result_of(Blocked("not public")), always)
 
     assert (settlement.state, settlement.next_attempt_at) == (DEAD, None)
-    assert (settlement.attempt.error, settlement.attempt.detail) == ("blocked", "not public")
+    assert (settlement.attempt.reason, settlement.attempt.detail) == ("blocked", "not public")
 
 
 @pytest.mark.parametrize("outcome", [Answer(500), TimedOut("too long")], ids=["answer", "error"])
 def test_it_is_dead_when_the_retry_strategy_says_no(outcome: Answer | DeliveryError) -> None:
-    settlement = record.decide(result_of(outcome), replace(PATIENT, retry=retry_never))
+    settlement = decide(result_of(outcome), replace(PATIENT, retry=retry_never))
 
     assert (settlement.state, settlement.next_attempt_at) == (DEAD, None)
 
@@ -108,21 +108,21 @@ def test_it_is_dead_when_the_retry_strategy_says_no(outcome: Answer | DeliveryEr
 def test_the_retry_strategy_sees_the_answer() -> None:
     only_503 = replace(PATIENT, retry=retry_if_result(lambda answer: answer.status == 503))
 
-    assert record.decide(result_of(Answer(503)), only_503).state is PENDING
-    assert record.decide(result_of(Answer(404)), only_503).state is DEAD
+    assert decide(result_of(Answer(503)), only_503).state is PENDING
+    assert decide(result_of(Answer(404)), only_503).state is DEAD
 
 
 def test_a_retry_strategy_cannot_undo_a_delivery() -> None:
     always = replace(PATIENT, retry=lambda _state: True)
 
-    assert record.decide(result_of(Answer(200)), always).state is DELIVERED
+    assert decide(result_of(Answer(200)), always).state is DELIVERED
 
 
 @pytest.mark.parametrize(("attempt", "state"), [(1, PENDING), (2, PENDING), (3, DEAD), (4, DEAD)])
 def test_it_is_dead_when_the_stop_is_reached(attempt: int, state: DeliveryState) -> None:
     claim = replace(CLAIM, attempt=attempt, first_attempt_at=later(-1000))
 
-    settlement = record.decide(result_of(Answer(500), claim), replace(PATIENT, stop=stop_after_attempt(3)))
+    settlement = decide(result_of(Answer(500), claim), replace(PATIENT, stop=stop_after_attempt(3)))
 
     assert settlement.state is state
     assert settlement.attempt.number == attempt
@@ -133,30 +133,28 @@ def test_it_is_dead_when_the_stop_is_reached(attempt: int, state: DeliveryState)
 def test_the_time_gone_is_from_the_first_attempts_start_to_this_ones_end(first: float, state: DeliveryState) -> None:
     claim = replace(CLAIM, attempt=2, first_attempt_at=later(first))
 
-    settlement = record.decide(
-        result_of(Answer(500), claim, duration=2.0), replace(PATIENT, stop=stop_after_delay(100))
-    )
+    settlement = decide(result_of(Answer(500), claim, duration=2.0), replace(PATIENT, stop=stop_after_delay(100)))
 
     assert settlement.state is state
 
 
 @pytest.mark.parametrize(("duration", "state"), [(99.0, PENDING), (101.0, DEAD)])
 def test_in_the_first_attempt_the_time_gone_is_its_duration(duration: float, state: DeliveryState) -> None:
-    settlement = record.decide(result_of(Answer(500), duration=duration), replace(PATIENT, stop=stop_after_delay(100)))
+    settlement = decide(result_of(Answer(500), duration=duration), replace(PATIENT, stop=stop_after_delay(100)))
 
     assert settlement.state is state
 
 
 def test_the_wait_counts_from_the_end_of_the_attempt() -> None:
-    quick = record.decide(result_of(Answer(500), duration=0.0), PATIENT)
-    slow = record.decide(result_of(Answer(500), duration=15.0), PATIENT)
+    quick = decide(result_of(Answer(500), duration=0.0), PATIENT)
+    slow = decide(result_of(Answer(500), duration=15.0), PATIENT)
 
     assert (quick.next_attempt_at, slow.next_attempt_at) == (later(600), later(615))
 
 
 def test_the_first_attempt_is_noted_and_kept() -> None:
-    first = record.decide(result_of(Answer(500)), PATIENT)
-    second = record.decide(result_of(Answer(500), replace(CLAIM, attempt=2, first_attempt_at=later(-700))), PATIENT)
+    first = decide(result_of(Answer(500)), PATIENT)
+    second = decide(result_of(Answer(500), replace(CLAIM, attempt=2, first_attempt_at=later(-700))), PATIENT)
 
     assert (first.first_attempt_at, second.first_attempt_at) == (START, later(-700))
 
@@ -166,10 +164,10 @@ def test_by_default_there_are_ten_attempts_on_the_standard_schedule() -> None:
     waits = []
     for attempt in range(1, 10):
         claim = replace(CLAIM, attempt=attempt, first_attempt_at=START)
-        due = record.decide(result_of(Answer(500), claim, duration=0.0), standard).next_attempt_at
+        due = decide(result_of(Answer(500), claim, duration=0.0), standard).next_attempt_at
         assert due is not None
         waits.append((due - START).total_seconds())
-    last = record.decide(result_of(Answer(500), replace(CLAIM, attempt=10, first_attempt_at=START)), standard)
+    last = decide(result_of(Answer(500), replace(CLAIM, attempt=10, first_attempt_at=START)), standard)
 
     schedule = [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     assert all(least <= wait <= least * 1.1 for least, wait in zip(schedule, waits, strict=True))
@@ -222,9 +220,9 @@ def test_the_one_signal_that_fits_is_sent_with_the_delivery_and_the_attempt(
 ) -> None:
     sender = Sender()
     claim = replace(CLAIM, delivery_id=7, attempt=3, first_attempt_at=later(-900))
-    settlement = record.decide(result_of(outcome, claim), PATIENT)
+    settlement = decide(result_of(outcome, claim), PATIENT)
 
-    record.announce(sender, settlement, now=later(2))
+    announce(sender, settlement, now=later(2))
 
     state, due, finished_at = expected
     delivery = Delivery(
@@ -247,7 +245,7 @@ def test_a_receiver_that_raises_keeps_no_other_from_being_told(told: Told, caplo
         raise RuntimeError(message)
 
     with signals.delivered.connected_to(fail):
-        record.announce(Sender(), record.decide(result_of(Answer(200)), PATIENT), now=START)
+        announce(Sender(), decide(result_of(Answer(200)), PATIENT), now=START)
 
     assert [name for name, *_ in told] == ["delivered"]
     assert "a receiver of a webhook signal failed" in caplog.text
@@ -266,7 +264,7 @@ def test_a_failure_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    record.announce(Sender(), record.decide(result_of(outcome), PATIENT), now=START)
+    announce(Sender(), decide(result_of(outcome), PATIENT), now=START)
 
     (logged,) = caplog.records
     assert logged.levelno == level
@@ -276,6 +274,6 @@ def test_a_failure_is_logged(
 def test_a_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    record.announce(Sender(), record.decide(result_of(Answer(200)), PATIENT), now=START)
+    announce(Sender(), decide(result_of(Answer(200)), PATIENT), now=START)
 
     assert caplog.records == []

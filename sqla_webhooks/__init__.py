@@ -47,7 +47,7 @@ from sqla_webhooks.events import (
     StoredEvent,
 )
 from sqla_webhooks.plugin import Webhooks, install
-from sqla_webhooks.relay.thread import Drained
+from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, failed, unencodable
 
 __all__ = [

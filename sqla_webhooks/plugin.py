@@ -27,7 +27,8 @@ from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut
 from sqla_webhooks.outbox.lead import Lead
-from sqla_webhooks.relay.thread import Drained, RelayThread
+from sqla_webhooks.relay.drain import Drained
+from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay
 from sqla_webhooks.resources import Resources
 

@@ -252,7 +252,7 @@ def test_close_closes_the_connections() -> None:
 
     arrived = threading.Event()
     pool = SenderPool(make, size=1, clock=CLOCK, on_result=arrived.set)
-    inline = InlineSenders(make, free=1)
+    inline = InlineSenders(make, size=1)
     with hostile.answers(hostile.http(200)) as server, hostile.answers(hostile.http(200)) as other:
         pool.submit(request_for(server.url()))
         inline.submit(request_for(other.url()))
@@ -273,7 +273,7 @@ def test_close_without_any_thread_does_nothing(pool: Pool) -> None:
 
 
 def test_inline_requests_are_sent_in_order_in_the_callers_thread(receiver: Receiver) -> None:
-    senders = InlineSenders(make_sender, free=3)
+    senders = InlineSenders(make_sender, size=3)
     assert (senders.free, senders.in_flight, senders.collect()) == (3, 0, [])
 
     for number in (3, 1, 2):

@@ -45,14 +45,14 @@ class Senders(Protocol):
 class InlineSenders:
     """Sends at once, in the thread that submits: for `drain()`, whose order is thereby fixed."""
 
-    def __init__(self, make_sender: Callable[[], Sender], *, free: int) -> None:
+    def __init__(self, make_sender: Callable[[], Sender], *, size: int) -> None:
         self._sender = make_sender()
-        self._most = free
+        self._size = size
         self._results: list[Result] = []
 
     @property
     def free(self) -> int:
-        return self._most - len(self._results)
+        return self._size - len(self._results)
 
     @property
     def in_flight(self) -> int:

@@ -1,5 +1,5 @@
 """
-When a turn of the relay is due: after a commit, a result, a retry's time, or a poll; and `drain()`.
+When a turn of the relay is due: after a commit, a result, a retry's time, or a poll.
 
 The thread is a daemon, so that it keeps no interpreter alive; at exit it gets
 two seconds to record what is in flight. What it does not get to stays in the
@@ -13,9 +13,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
@@ -25,6 +24,8 @@ from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.delivery.senders import InlineSenders, SenderPool, Senders
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.relay.baton import Baton
+from sqla_webhooks.relay.drain import Drained, drain
 from sqla_webhooks.relay.turn import Relay, Turn
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ NAME = "sqla_webhooks relay"
 #: Seconds that the end of the interpreter waits for what is in flight.
 AT_EXIT = 2.0
 
-#: Seconds between looks of `drain()` while it waits for something it does not do itself.
+#: Seconds between looks of a thread that ends, while requests are in flight.
 _GLANCE = 0.05
 
 #: Seconds that a fork waits for a turn to end.
@@ -42,18 +43,6 @@ _BEFORE_FORK = 5.0
 
 # Seconds after the 1st, 2nd, … failure of the database in a row.
 _WAIT_FOR_DATABASE = wait_exponential(multiplier=0.2, max=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """What `drain()` did."""
-
-    #: Events made public.
-    events: int
-    #: Requests made.
-    attempts: int
-    #: Whether nothing was left that was due; False when the timeout ended it.
-    complete: bool
 
 
 class _Life:
@@ -94,12 +83,7 @@ class RelayThread:
         self._bell = threading.Event()
         #: When a commit opened the batch window that is now open; None if none did.
         self._window_opened: float | None = None
-        #: Held for a turn by the thread, and by `drain()` for all of its turns.
-        self._turns = threading.Lock()
-        #: The thread that holds it.
-        self._turner: int | None = None
-        #: Whether it is held for a fork.
-        self._paused = False
+        self._baton = Baton()
         #: Held while the thread is started or stopped.
         self._changing = threading.Lock()
 
@@ -183,7 +167,7 @@ class RelayThread:
         """
         if self._pid != os.getpid():
             self._after_fork()
-        if self._turner == threading.get_ident():
+        if self._baton.is_here:
             message = (
                 "drain() was called by an enricher or a receiver of a signal, so by the relay itself: leave it out"
             )
@@ -191,20 +175,10 @@ class RelayThread:
         deadline = float("inf") if timeout is None else self._clock.monotonic() + timeout
         # All that one claim takes must be sent before its lease ends, one after the other; a request that stalls
         # may take twice its timeout.
-        room = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
-        senders = InlineSenders(self._make_sender, free=room)
-        events = attempts = 0
-        with self._turning():
-            try:
-                while True:
-                    turn = self._relay.run_once(senders)
-                    events, attempts = events + turn.events, attempts + turn.sent
-                    if not turn.busy and not self._waits_for_others(turn):
-                        return Drained(events, attempts, complete=True)
-                    if self._clock.monotonic() >= deadline:
-                        return Drained(events, attempts, complete=False)
-            finally:
-                senders.close()
+        most = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
+        with closing(InlineSenders(self._make_sender, size=most)) as senders, self._baton.held():
+            others = self._life.pool if self._life is not None else None
+            return drain(self._relay, senders, others=others, clock=self._clock, deadline=deadline)
 
     # ------------------------------------------------------------------ in the relay's thread
 
@@ -220,20 +194,10 @@ class RelayThread:
         self._end(life)
 
     def _turn(self, life: _Life, *, taking: bool) -> Turn:
-        with self._turning():
+        with self._baton.held():
             if life.stopping.is_set():  # while it waited for its turn
                 return Turn()
             return self._relay.run_once(life.pool, taking=taking)
-
-    @contextmanager
-    def _turning(self) -> Iterator[None]:
-        """The relay to oneself: `Relay` is for one thread at a time."""
-        with self._turns:
-            self._turner = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._turner = None
 
     def _end(self, life: _Life) -> None:
         """Record what is in flight, as long as `stop()` waits, and let another relay lead."""
@@ -245,11 +209,11 @@ class RelayThread:
         self._carefully(life, self._step_down)
 
     def _record(self, senders: Senders) -> Turn:
-        with self._turning():
+        with self._baton.held():
             return Turn(recorded=self._relay.record(senders))
 
     def _step_down(self) -> Turn:
-        with self._turning():
+        with self._baton.held():
             self._relay.step_down()
         return Turn()
 
@@ -294,23 +258,6 @@ class RelayThread:
             waits.append(seconds if seconds > 0 else self._settings.poll_interval)
         return max(0.0, min(waits))
 
-    def _waits_for_others(self, turn: Turn) -> bool:
-        """
-        In `drain()`: wait a moment for what is not ours to do, if there is any.
-
-        Requests that the relay's thread had in flight when it was made to
-        stand still; outbox rows that another process is about to relay.
-        """
-        pool = self._life.pool if self._life is not None else None
-        if pool is not None and pool.in_flight:
-            self._clock.wait(self._bell, _GLANCE)
-            self._bell.clear()
-            self._relay.record(pool)
-            return True
-        if turn.led_elsewhere:
-            self._clock.wait(threading.Event(), _GLANCE)
-        return turn.led_elsewhere
-
     # ------------------------------------------------------------------ the process
 
     def _hook(self) -> None:
@@ -319,34 +266,17 @@ class RelayThread:
         if self._hooked or not hasattr(os, "register_at_fork"):
             return
         self._hooked = True
-        this = weakref.ref(self)
+        os.register_at_fork(
+            before=_weakly(self._before_fork),
+            after_in_parent=_weakly(self._after_fork_in_parent),
+            after_in_child=_weakly(self._after_fork),
+        )
 
-        def after_in_child() -> None:
-            if (thread := this()) is not None:
-                thread._after_fork()  # noqa: SLF001  # it is our own
+    def _before_fork(self) -> None:
+        self._baton.pause(_BEFORE_FORK)
 
-        def before() -> None:
-            if (thread := this()) is not None:
-                thread._pause()  # noqa: SLF001  # it is our own
-
-        def after_in_parent() -> None:
-            if (thread := this()) is not None:
-                thread._resume()  # noqa: SLF001  # it is our own
-
-        os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
-
-    def _pause(self) -> None:
-        """
-        Before a fork: let no turn be under way.
-
-        A lock of the database driver that the relay held at that instant would
-        stay locked in the child for ever.
-        """
-        self._paused = self._turner != threading.get_ident() and self._turns.acquire(timeout=_BEFORE_FORK)
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._turns.release()
+    def _after_fork_in_parent(self) -> None:
+        self._baton.resume()
 
     def _after_fork(self) -> None:
         """
@@ -361,6 +291,17 @@ class RelayThread:
 
     def _at_exit(self) -> None:
         self.stop(AT_EXIT)
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """*method*, as long as its object lives: a hook for forks cannot be taken back."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call
 
 
 def _log_failure(state: RetryCallState) -> None:

@@ -1,0 +1,51 @@
+"""`drain()`: turns of the relay in the caller's thread, until nothing is due."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from sqla_webhooks._clock import Clock
+from sqla_webhooks.delivery.senders import Senders
+from sqla_webhooks.relay.turn import Relay
+
+#: Seconds between looks while it waits for another: a request in flight, or a relay that leads.
+_GLANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What `drain()` did."""
+
+    #: Events made public.
+    events: int
+    #: Requests made.
+    attempts: int
+    #: Whether nothing was left that was due; False when the timeout ended it.
+    complete: bool
+
+
+def drain(relay: Relay, senders: Senders, *, others: Senders | None, clock: Clock, deadline: float) -> Drained:
+    """
+    Take turns until one finds nothing to do and nobody else is at work.
+
+    In the caller's thread, which holds the baton.
+
+    Args:
+        senders: Where its requests go.
+        others: The senders of the relay's thread, which stands still: what they have in flight is recorded here.
+        deadline: When to give up, on the monotonic clock; one turn is always taken.
+    """
+    events = attempts = 0
+    while True:
+        turn = relay.run_once(senders)
+        events, attempts = events + turn.events, attempts + turn.sent
+        in_flight = others is not None and others.in_flight > 0
+        if not (turn.busy or turn.led_elsewhere or in_flight):
+            return Drained(events, attempts, complete=True)
+        if clock.monotonic() >= deadline:
+            return Drained(events, attempts, complete=False)
+        if not turn.busy:
+            clock.wait(threading.Event(), _GLANCE)
+        if others is not None:
+            relay.record(others)

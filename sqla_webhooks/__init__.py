@@ -9,7 +9,7 @@ Outgoing webhooks for any SQLAlchemy application, in one call.
 The way of the data, which is also the order of the modules:
 
     capture/     the application's flush becomes an outbox row, in its transaction
-    outbox/      the tables, and every SQL statement on them
+    outbox/      every SQL statement on our tables (`models`)
     relay/       a background thread walks the rest of the path:
     coalesce     the changes of a transaction become events
     enrich       the application adds to them
@@ -24,15 +24,20 @@ from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.sign import verify
 from sqla_webhooks.enrich import enricher
 from sqla_webhooks.errors import (
+    Blocked,
     ConfigurationError,
+    ConnectFailed,
     DatabaseBusy,
     DeliveryError,
     EndpointError,
+    InvalidAnswer,
     InvalidSubscription,
     InvalidURL,
     NotFound,
     OutboxWriteError,
     SignatureError,
+    TimedOut,
+    TLSFailed,
     WebhooksError,
 )
 from sqla_webhooks.events import (
@@ -53,8 +58,10 @@ from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, f
 __all__ = [
     "Answer",
     "Attempt",
+    "Blocked",
     "Clock",
     "ConfigurationError",
+    "ConnectFailed",
     "DatabaseBusy",
     "Delivery",
     "DeliveryError",
@@ -63,6 +70,7 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "Event",
+    "InvalidAnswer",
     "InvalidSubscription",
     "InvalidURL",
     "NewEndpoint",
@@ -72,6 +80,8 @@ __all__ = [
     "Settings",
     "SignatureError",
     "StoredEvent",
+    "TLSFailed",
+    "TimedOut",
     "Webhooks",
     "WebhooksError",
     "__version__",

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -59,7 +60,7 @@ class Settings:
 
     #: Seconds that the relay lets changes gather after a commit has woken it.
     batch_window: float = 0.1
-    #: How many outbox rows, and how many deliveries, one turn of the relay takes.
+    #: How many outbox rows one turn of the relay takes, about: it takes whole transactions.
     batch_size: int = 100
     #: Seconds between looks at the database when nothing has woken the relay.
     poll_interval: float = 1.0
@@ -112,13 +113,19 @@ class Settings:
                 message = f"install() has no setting {name!r}{hint}"
                 raise ConfigurationError(message)
         values: dict[str, Any] = dict(options)
-        values["allow_networks"] = tuple(_network(one) for one in _several(options, "allow_networks"))
-        values["allow_hosts"] = frozenset(str(host).lower().rstrip(".") for host in _several(options, "allow_hosts"))
-        values["include"] = _several(options, "include")
-        values["exclude"] = _several(options, "exclude")
-        settings = cls(**values)
-        _check(settings)
-        return settings
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        """Bring what may be given in several forms into one, and see that everything can work."""
+        normal: dict[str, Any] = {
+            "allow_networks": tuple(_network(one) for one in _several(self, "allow_networks")),
+            "allow_hosts": frozenset(str(host).lower().rstrip(".") for host in _several(self, "allow_hosts")),
+            "include": _several(self, "include"),
+            "exclude": _several(self, "exclude"),
+        }
+        for name, value in normal.items():
+            object.__setattr__(self, name, value)  # frozen for everybody else
+        _check(self)
 
     @property
     def retries(self) -> RetryPolicy:
@@ -126,8 +133,8 @@ class Settings:
         return RetryPolicy(self.wait, self.stop, self.retry)
 
 
-def _several(options: Options, name: str) -> tuple[Any, ...]:
-    given = options.get(name, ())
+def _several(settings: Settings, name: str) -> tuple[Any, ...]:
+    given = getattr(settings, name)
     if isinstance(given, str) or not isinstance(given, Collection):
         message = f"{name} is {given!r}: give a list, as in {name}=[{given!r}]"
         raise ConfigurationError(message)
@@ -143,8 +150,10 @@ def _network(given: object) -> Network:
 
 
 def _check(settings: Settings) -> None:
-    for name, lowest in (("batch_window", 0), ("batch_size", 1), ("poll_interval", 0.01), ("concurrency", 1)):
-        _check_number(settings, name, lowest)
+    for name, lowest in (("batch_size", 1), ("concurrency", 1)):
+        _check_number(settings, name, lowest, whole=True)
+    for name, least in (("batch_window", 0), ("poll_interval", 0.01)):
+        _check_number(settings, name, least)
     for name in ("connect_timeout", "timeout", "lease"):
         _check_number(settings, name, 0.001)
     if settings.lease <= settings.timeout:
@@ -157,9 +166,7 @@ def _check(settings: Settings) -> None:
         if not isinstance(getattr(settings, name), bool):
             message = f"{name} is {getattr(settings, name)!r}: give True or False"
             raise ConfigurationError(message)
-    if not all(callable(getattr(settings.clock, name, None)) for name in ("now", "monotonic", "wait")):
-        message = f"clock is {settings.clock!r}: give an object with now(), monotonic() and wait(event, seconds)"
-        raise ConfigurationError(message)
+    _check_clock(settings.clock)
     for name in ("wait", "stop", "retry"):
         strategy = getattr(settings, name)
         if not callable(strategy) or isinstance(strategy, type):
@@ -170,12 +177,20 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(message)
 
 
+def _check_clock(clock: Clock) -> None:
+    if not all(callable(getattr(clock, name, None)) for name in ("now", "monotonic", "wait")):
+        message = f"clock is {clock!r}: give an object with now(), monotonic() and wait(event, seconds)"
+        raise ConfigurationError(message)
+    if clock.now().utcoffset() != timedelta(0):
+        message = f"clock is {clock!r}, whose now() is not an aware datetime in UTC: datetime.now(UTC) is one"
+        raise ConfigurationError(message)
+
+
 _EXAMPLES = {"wait": "wait_fixed(60)", "stop": "stop_after_attempt(5)", "retry": "retry_if_exception_type(TimedOut)"}
 
 
-def _check_number(settings: Settings, name: str, lowest: float) -> None:
+def _check_number(settings: Settings, name: str, lowest: float, *, whole: bool = False) -> None:
     value = getattr(settings, name)
-    whole = Settings.__dataclass_fields__[name].type == "int"
     kind = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value < float("inf"):
         what = "a whole number" if whole else "a number"

@@ -2,7 +2,7 @@
 Every error of this library, in one tree.
 
     WebhooksError
-    ├── ConfigurationError        install() was asked for something that cannot be
+    ├── ConfigurationError        a setting, or an argument, that cannot work
     ├── EndpointError             an endpoint that cannot be written
     │   ├── InvalidURL
     │   └── InvalidSubscription
@@ -31,7 +31,12 @@ class WebhooksError(Exception):
 
 
 class ConfigurationError(WebhooksError, ValueError):
-    """`install()` or a setting was given something that cannot work."""
+    """
+    A setting, an argument, or a call at this place that cannot work.
+
+    A mistake of the program that made the call, and not of anybody's data: the
+    message says what to write instead.
+    """
 
 
 class EndpointError(WebhooksError, ValueError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -63,28 +64,55 @@ def install(
 
     Raises:
         ConfigurationError: A setting cannot work, the database is not known,
-            or the factory has another installation with other settings.
+            or these sessions have an installation with other settings.
+        DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
     """
     factory = Factory.of(session_factory, bind=bind)
-    installed: Webhooks | None = factory.installed()
-    if installed is not None:
-        installed.check_same(factory, options)
-        return installed
     settings = Settings.of(options)
-    engine = factory.database()
-    factory.check_alone()
-    webhooks = Webhooks(factory, engine, settings=settings, options=options)
-    webhooks.begin()
-    return webhooks
+    with _installing:
+        installed: Webhooks | None = factory.installed()
+        if installed is not None:
+            _check_same(installed, factory, {name: getattr(settings, name) for name in options})
+            return installed
+        engine = factory.require_engine()
+        factory.check_alone()
+        return Webhooks(factory, engine, settings=settings)
+
+
+#: Held from the look whether a factory has an installation until it has one: two
+#: threads that install at once would capture every change twice.
+_installing = threading.Lock()
+
+
+def _check_same(installed: Webhooks, factory: Factory, given: Mapping[str, Any]) -> None:
+    """Whether a second `install()` asks for what the first got. A strategy equals only itself, as tenacity has it."""
+    if factory.engine is not None and factory.engine is not installed.engine:
+        message = (
+            f"this session factory has an installation with another bind, {installed.engine!r}: uninstall() it first"
+        )
+        raise ConfigurationError(message)
+    others = [name for name, value in given.items() if value != getattr(installed.settings, name)]
+    if others:
+        listing = ", ".join(f"{name}={getattr(installed.settings, name)!r}" for name in others)
+        message = (
+            f"this session factory has an installation with other settings, {listing}: call install() with the same "
+            "ones, or with none, to get the handle, or uninstall() it first"
+        )
+        raise ConfigurationError(message)
 
 
 class Webhooks:
     """
     One installation: what `install()` returns.
 
-    Its methods may be called from any thread, but not from inside an enricher
-    or a receiver of a signal where they say so.
+    Safe for any thread. `drain()` must not be called from an enricher or a
+    receiver of a signal.
     """
+
+    #: What it was told.
+    settings: Settings
+    #: The database where its tables are.
+    engine: Engine
 
     #: Where events go: create, get, list, update, disable, enable, delete.
     endpoints: Endpoints
@@ -93,12 +121,12 @@ class Webhooks:
     #: What was sent, and what came of it: list, get, attempts.
     deliveries: Deliveries
 
-    def __init__(self, factory: Factory, engine: Engine, *, settings: Settings, options: Options) -> None:
-        """Not for callers: use `install()`."""
+    def __init__(self, factory: Factory, engine: Engine, *, settings: Settings) -> None:
+        """Not for callers: `install()` makes one, and there is no other way that sees to all it must."""
         self.settings = settings
+        self.engine = engine
         self._uninstalled = False
         self._factory = factory
-        self._options = dict(options)
         self._database = Database(engine)
         self._enriching = signals.Signal("`enriching`, for one installation.")
         resources = Resources(include=settings.include, exclude=settings.exclude)
@@ -124,6 +152,7 @@ class Webhooks:
         self._thread = RelayThread(relay, settings, database=self._database, make_sender=make_sender)
         self._capture = Capture(
             factory.listened,
+            database=self._database,
             resources=resources,
             interest=interest,
             clock=settings.clock,
@@ -145,6 +174,7 @@ class Webhooks:
             ),
             clock=settings.clock,
         )
+        self._begin()
 
     def enricher(
         self, model: type[T], *, options: Iterable[ExecutableOption] = ()
@@ -194,18 +224,26 @@ class Webhooks:
         """
         return self._thread.stop(timeout)
 
-    def uninstall(self) -> None:
+    def uninstall(self, timeout: float = 5.0) -> bool:
         """
         Stop capturing and sending, and leave no trace but the tables.
 
         What waits in them is sent by the next installation.
+
+        Args:
+            timeout: Seconds to wait for requests in flight to be recorded.
+
+        Returns:
+            Whether the thread has ended. If not, a request took longer: it
+            will be recorded by nobody, and sent again when its lease has ended.
         """
         self._uninstalled = True
         self._capture.close()
-        self._thread.stop(5.0)
+        ended = self._thread.stop(timeout)
         self._database.close()
         if self._factory.installed() is self:
             self._factory.unmark()
+        return ended
 
     def __enter__(self) -> Self:
         return self
@@ -217,10 +255,10 @@ class Webhooks:
         self.uninstall()
 
     def __repr__(self) -> str:
-        return f"<Webhooks on {self._database.engine.url!r}>"
+        return f"<Webhooks on {self.engine.url!r}>"
 
-    def begin(self) -> None:
-        """Not for callers: the end of `install()`."""
+    def _begin(self) -> None:
+        """The end of `install()`: nothing has happened before."""
         if self.settings.create_tables:
             self._database.create_tables()
         self._capture.listen()
@@ -231,16 +269,6 @@ class Webhooks:
             logger.warning("no relay thread was started: this is %s", _ONE_CONNECTION)
         else:
             self._thread.start()
-
-    def check_same(self, factory: Factory, options: Options) -> None:
-        """Not for callers: whether a second `install()` asks for what the first got."""
-        other_bind = factory.engine is not None and factory.engine is not self._database.engine
-        if other_bind or (options and dict(options) != self._options):
-            message = (
-                f"this session factory has an installation with {'another bind' if other_bind else 'other settings'}: "
-                "call install() with the same ones, or with none, to get the handle, or uninstall() it first"
-            )
-            raise ConfigurationError(message)
 
     def _check_installed(self) -> None:
         if self._uninstalled:

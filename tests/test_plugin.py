@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LOCAL, Install
+from conftest import Install
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
-from support.receiver import Receiver
-from support.shop import Base, Product
+from support.receiver import PATIENCE, Receiver
+from support.shop import Base, Customer, Order, Product
+from tenacity import wait_fixed
 
 import sqla_webhooks
 from sqla_webhooks import ConfigurationError, DatabaseBusy, Webhooks, models
@@ -141,6 +145,37 @@ def test_install_twice_with_other_settings_is_refused(
         install(sessions, bind=in_memory.kw["bind"], deliver=False)
 
 
+def test_equal_settings_are_the_same_settings(install: Install, sessions: Sessions) -> None:
+    wait = wait_fixed(1)
+    webhooks = install(sessions, deliver=False, wait=wait, allow_networks=["127.0.0.0/8"], exclude=[Product])
+
+    assert install(sessions, deliver=False, wait=wait, allow_networks=("127.0.0.0/8",), exclude=(Product,)) is webhooks
+    others: list[dict[str, Any]] = [{"wait": wait_fixed(1)}, {"exclude": []}, {"deliver": True}]
+    for other in others:
+        with pytest.raises(ConfigurationError, match=f"other settings, {next(iter(other))}="):
+            install(sessions, **other)
+
+
+def test_threads_that_install_at_once_get_one_installation(engine: Engine) -> None:
+    for _ in range(5):
+        sessions = sessionmaker(engine)
+        together = threading.Barrier(4)
+        got: list[Webhooks] = []
+
+        def run(sessions: Sessions = sessions, together: threading.Barrier = together, got: Any = got) -> None:
+            together.wait(PATIENCE)
+            got.append(sqla_webhooks.install(sessions, deliver=False))
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert len(got) == 4
+        assert len(set(map(id, got))) == 1
+        got[0].uninstall()
+
+
 def test_install_on_a_class_and_on_one_under_it_is_refused(install: Install, engine: Engine) -> None:
     class Ours(Session):
         pass
@@ -196,6 +231,93 @@ def test_tables_are_not_created_when_they_are_managed_elsewhere(install: Install
     assert all(name.startswith("webhook_") for name in models.metadata.tables)
 
 
+#: A process that starts on a new database, at the same time as others: it waits for its line of input.
+STARTING = """
+import sys
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
+from sqla_webhooks import install
+
+sessions = sessionmaker(create_engine(f"sqlite:///{sys.argv[1]}"))
+print("ready", flush=True)
+sys.stdin.readline()
+install(sessions, deliver=False)
+"""
+
+
+def test_processes_that_start_on_a_new_database_at_once(tmp_path: Path) -> None:
+    for number in range(3):
+        database = tmp_path / f"shop {number}.db"
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", STARTING, str(database)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        for one in started:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "ready\n"
+        for one in started:
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        failures = [one.communicate(timeout=PATIENCE)[1] for one in started]
+        assert failures == [""] * 4
+        assert [one.returncode for one in started] == [0] * 4
+
+
+# ------------------------------------------------------------------ several databases
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Engine]:
+    """Another database, without our tables."""
+    engine = create_engine(f"sqlite:///{tmp_path}/elsewhere.db")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_what_is_written_to_another_database_is_not_captured_and_works(
+    install: Install, engine: Engine, elsewhere: Engine, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = sessionmaker(binds={Product: engine, Order: elsewhere, Customer: elsewhere})
+    webhooks = install(sessions, bind=engine, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    for number in range(2):
+        with sessions.begin() as session:
+            session.add_all([Product(sku=f"{number}"), Order(customer=Customer(email="a"))])
+    with sessions.begin() as session:
+        session.get_one(Order, 1).quantity = 5
+        session.delete(session.get_one(Order, 2))
+    with sessions.begin() as session:
+        session.get_one(Product, "1").stock = 5
+
+    assert types_of(webhooks, receiver) == ["product.created", "product.created", "product.updated"]
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert [("elsewhere.db" in one, "are not captured" in one) for one in warnings] == [(True, True)]
+
+
+def test_every_session_of_the_process_and_one_database(
+    install: Install, engine: Engine, elsewhere: Engine, receiver: Receiver
+) -> None:
+    webhooks = install(Session, bind=engine, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    again = create_engine(engine.url)
+    for where, sku in ((elsewhere, "elsewhere"), (engine, "here"), (again, "here, by another engine")):
+        with Session(where) as session:
+            session.add(Product(sku=sku))
+            session.commit()
+    again.dispose()
+    webhooks.drain()
+
+    assert [one["resource_id"] for one in receiver.events()] == ["here", "here, by another engine"]
+
+
 # ------------------------------------------------------------------ one connection
 
 
@@ -238,8 +360,16 @@ def test_the_core_packages_are_all_that_is_imported() -> None:
     assert loaded_by("import sqla_webhooks") - core <= {"sqla_webhooks", "orjson"}
 
 
-def test_every_name_of_the_public_face_is_there() -> None:
-    assert sorted(sqla_webhooks.__all__) == list(sqla_webhooks.__all__)
-    for name in sqla_webhooks.__all__:
+#: What applications import. A name that goes from here is a breaking change.
+PUBLIC = """
+Answer Attempt Blocked Clock ConfigurationError ConnectFailed DatabaseBusy Delivery DeliveryError DeliveryState Drained
+Endpoint EndpointError Event InvalidAnswer InvalidSubscription InvalidURL NewEndpoint NotFound Operation
+OutboxWriteError Settings SignatureError StoredEvent TLSFailed TimedOut Webhooks WebhooksError __version__ dead
+delivered enricher enricher_failed enriching failed install models unencodable verify
+"""
+
+
+def test_the_public_names_are_these() -> None:
+    assert list(sqla_webhooks.__all__) == PUBLIC.split()
+    for name in PUBLIC.split():
         assert getattr(sqla_webhooks, name) is not None
-    assert LOCAL.keys() <= sqla_webhooks.Settings.__dataclass_fields__.keys()

@@ -48,7 +48,7 @@ class Factory:
         else:
             message = (
                 f"install({given!r}): give a sessionmaker, a scoped_session, a Session subclass, Session itself, or "
-                "one session"
+                "one session; async sessions and their makers are not supported yet"
             )
             raise ConfigurationError(message)
         chosen = bind if bind is not None else configured
@@ -57,7 +57,7 @@ class Factory:
             raise ConfigurationError(message)
         return cls(listened, chosen.engine if chosen is not None else None)
 
-    def database(self) -> Engine:
+    def require_engine(self) -> Engine:
         """
         The engine where the webhook tables are.
 
@@ -107,8 +107,8 @@ class Factory:
         for other in chain(wider, narrower):
             if _MARK in other.__dict__:
                 message = (
-                    f"{other.__module__}.{other.__qualname__} has an installation already, and its sessions are "
-                    "among these: every change would be captured twice. Install on one of the two, or uninstall() first"
+                    f"{other.__dict__[_MARK]!r} hears sessions that are among these, since one factory is derived from "
+                    "the other: every change would be captured twice. Install on one of the two, or uninstall() first"
                 )
                 raise ConfigurationError(message)
 

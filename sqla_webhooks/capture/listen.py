@@ -8,14 +8,15 @@ connection, or raise for any reason but one: the outbox row cannot be written.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError, StatementError
-from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
 
 from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
@@ -24,9 +25,12 @@ from sqla_webhooks.capture.interest import UNDATED, Interest
 from sqla_webhooks.capture.unit_of_work import Found, State
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
+from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.write import write
 from sqla_webhooks.resources import Resources, Shape
 from sqla_webhooks.subscriptions import Patterns
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class _Transaction:
     id: str = ""
     #: The connection on which endpoints were written in this very transaction, which count in it at once.
     endpoints_on: Connection | None = None
+    #: The shape of each class that was met; None for one that is not captured.
+    shapes: dict[Mapper[Any], Shape | None] = field(default_factory=dict)
 
 
 class Capture:
@@ -47,6 +53,7 @@ class Capture:
 
     Args:
         target: The session class, or the one session, to listen to.
+        database: Where our tables are. What is written to another is not captured.
         wake: Called after a transaction that wrote to the outbox has ended.
         report: Told the type of each value that no rule can encode.
     """
@@ -55,6 +62,7 @@ class Capture:
         self,
         target: Any,
         *,
+        database: Database,
         resources: Resources,
         interest: Interest,
         clock: Clock,
@@ -62,6 +70,7 @@ class Capture:
         report: encoding.Report,
     ) -> None:
         self._target = target
+        self._database = database
         self._resources = resources
         self._interest = interest
         self._clock = clock
@@ -69,7 +78,9 @@ class Capture:
         self._report = report
         #: Under which we keep our own on sessions, for a transaction and for a flush.
         self._key = f"sqla_webhooks.{id(self):x}"
-        self._notes = f"{self._key}.notes"
+        self._notes_key = f"{self._key}.notes"
+        #: Databases of which it was said that they are not captured.
+        self._foreign: set[str] = set()
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
@@ -109,7 +120,8 @@ class Capture:
         fail for a lock it would otherwise have waited for. What may have been
         subscribed meanwhile is noted too, but not read.
         """
-        own = self._transaction(session).endpoints_on is not None
+        transaction = self._transaction(session)
+        own = transaction.endpoints_on is not None
         fresh, patterns = self._interest.fresh, self._interest.patterns
         if fresh and not patterns and not own:
             return
@@ -118,10 +130,10 @@ class Capture:
             return own or patterns.want(shape.resource)
 
         def shape_of(state: State) -> Shape | None:
-            shape = self._resources.shape(state.mapper)
+            shape = self._shape(session, transaction, state.mapper)
             return shape if shape is not None and (not fresh or wanted(shape)) else None
 
-        session.info[self._notes] = unit_of_work.note(session, shape_of, may_read=wanted)
+        session.info[self._notes_key] = unit_of_work.note(session, shape_of, may_read=wanted)
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -130,23 +142,24 @@ class Capture:
         Raises:
             OutboxWriteError: It cannot be written. The flush fails with it.
         """
-        notes = session.info.pop(self._notes, {})
-        patterns = self._subscribed(session, flush_context)
+        notes = session.info.pop(self._notes_key, {})
+        transaction = self._transaction(session)
+        patterns = self._subscribed(session, transaction, flush_context)
         if not patterns:
             return
 
         def shape_of(state: State) -> Shape | None:
-            shape = self._resources.shape(state.mapper)
+            shape = self._shape(session, transaction, state.mapper)
             return shape if shape is not None and patterns.want(shape.resource) else None
 
         found = unit_of_work.changes(session, flush_context, shape_of, notes)
         if found:
-            self._write(session, found)
+            self._write(session, transaction, found)
 
     def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
         """Forget the transaction, and wake the relay if there may be something for it: the table knows."""
         if transaction.parent is not None:  # a savepoint, or the flush's own, which may have failed
-            session.info.pop(self._notes, None)
+            session.info.pop(self._notes_key, None)
             return
         ended: _Transaction | None = session.info.pop(self._key, None)
         if ended is None:
@@ -156,13 +169,12 @@ class Capture:
         if ended.id or ended.endpoints_on is not None:
             self._wake()
 
-    def _subscribed(self, session: Session, flush_context: UOWTransaction) -> Patterns:
+    def _subscribed(self, session: Session, transaction: _Transaction, flush_context: UOWTransaction) -> Patterns:
         """What is subscribed to in the eyes of this flush; looked up if the flush touched what could be captured."""
-        transaction = self._transaction(session)
         connection = transaction.endpoints_on
         if connection is None and self._interest.fresh:
             return self._interest.patterns
-        shapes = (self._resources.shape(state.mapper) for state in flush_context.states)
+        shapes = (self._shape(session, transaction, state.mapper) for state in flush_context.states)
         touched = next((shape for shape in shapes if shape is not None), None)
         if touched is None:
             return _NOTHING
@@ -177,28 +189,39 @@ class Capture:
         except SQLAlchemyError as error:
             raise _unreadable(connection, error) from error
 
-    def _write(self, session: Session, found: Iterable[Found]) -> None:
-        """One outbox row on each connection that wrote, almost always one."""
-        connections: dict[int, Connection] = {}
-        changes: dict[int, list[Change]] = {}
-        of_shape: dict[int, int] = {}
-        for one in found:
-            shape = id(one.shape)
-            if shape not in of_shape:
-                connection = session.connection(bind_arguments={"mapper": one.shape.mapper})
-                of_shape[shape] = id(connection)
-                connections[id(connection)] = connection
-            changes.setdefault(of_shape[shape], []).append(one.change)
-        transaction = self._transaction(session)
-        transaction.id = transaction.id or secrets.token_hex(16)
-        for number, connection in connections.items():
-            write(
-                connection,
-                changes[number],
-                transaction=transaction.id,
-                captured_at=self._clock.now(),
-                report=self._report,
+    def _shape(self, session: Session, transaction: _Transaction, mapper: Mapper[Any]) -> Shape | None:
+        """The shape of a class, if it is captured and its rows are in the database of our tables."""
+        try:
+            return transaction.shapes[mapper]
+        except KeyError:
+            shape = self._resources.shape(mapper)
+        if shape is not None and not self._database.is_behind(bind := session.get_bind(mapper)):
+            self._say_foreign(bind)
+            shape = None
+        transaction.shapes[mapper] = shape
+        return shape
+
+    def _say_foreign(self, bind: Engine | Connection) -> None:
+        url = str(bind.engine.url)
+        if url not in self._foreign:
+            self._foreign.add(url)
+            logger.warning(
+                "changes in %r are not captured: the webhook_ tables of this installation are in %r, and its relay "
+                "looks nowhere else",
+                *(bind.engine.url, self._database.engine.url),
             )
+
+    def _write(self, session: Session, transaction: _Transaction, found: Iterable[Found]) -> None:
+        """One outbox row on each connection that wrote: one, unless the session is bound to variants of one engine."""
+        connections: dict[Shape, Connection] = {}
+        changes: dict[Connection, list[Change]] = {}
+        for one in found:
+            if one.shape not in connections:
+                connections[one.shape] = session.connection(bind_arguments={"mapper": one.shape.mapper})
+            changes.setdefault(connections[one.shape], []).append(one.change)
+        transaction.id = transaction.id or secrets.token_hex(16)
+        for connection, some in changes.items():
+            write(connection, some, transaction=transaction.id, captured_at=self._clock.now(), report=self._report)
 
     def _transaction(self, session: Session) -> _Transaction:
         current: _Transaction | None = session.info.get(self._key)

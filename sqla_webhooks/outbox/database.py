@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from sqla_webhooks import models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
@@ -90,7 +92,7 @@ class Database:
         """
         bind_arguments = {} if session.bind is not None else {"bind": self.engine}
         connection = session.connection(bind_arguments=bind_arguments)
-        if connection.engine.pool is not self.engine.pool:
+        if not self.is_behind(connection):
             message = (
                 f"the session writes to {connection.engine.url!r} and the webhook_ tables are on {self.engine.url!r}: "
                 "give a session of the factory that install() got"
@@ -98,13 +100,28 @@ class Database:
             raise ConfigurationError(message)
         return connection
 
+    def is_behind(self, bind: Engine | Connection) -> bool:
+        """Whether what is written to *bind* is written to this database."""
+        engine = bind.engine
+        return engine.pool is self.engine.pool or (not self.in_memory and engine.url == self.engine.url)
+
     def create_tables(self) -> None:
         """
         Create what is missing of our tables.
 
         A pooled connection would be inherited by a later fork, so the one used
-        here is closed for good, except where it is the database itself.
+        here is closed for good, except where it is the database itself. When
+        several processes start on a new database, each finds a table missing
+        that another creates meanwhile: those that came second look again.
         """
+        again = Retrying(
+            retry=retry_if_exception_type(DBAPIError),
+            stop=stop_after_attempt(len(models.metadata.tables)),
+            reraise=True,
+        )
+        again(self._create_tables)
+
+    def _create_tables(self) -> None:
         self._refuse_if_busy()
         with self.engine.connect() as connection:
             if not self.in_memory:

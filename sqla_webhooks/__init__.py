@@ -12,7 +12,7 @@ The way of the data, which is also the order of the modules:
     outbox/      every SQL statement on our tables (`models`)
     relay/       a background thread walks the rest of the path:
     coalesce     the changes of a transaction become events
-    enrich       the application adds to them
+    enrich/      the application adds to them
     delivery/    each is rendered, signed, sent, and what came of it recorded
     plugin       install() and Webhooks put the parts together
 """
@@ -22,7 +22,7 @@ from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.sign import verify
-from sqla_webhooks.enrich import enricher
+from sqla_webhooks.enrich.enricher import enricher
 from sqla_webhooks.errors import (
     Blocked,
     ConfigurationError,

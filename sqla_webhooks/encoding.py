@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -106,6 +107,23 @@ def encode(value: Any) -> Any:
     return rule(value)
 
 
+def decode(plain: Any, kind: type[Any]) -> Any:
+    """
+    The value of type *kind* that `encode` has made *plain* of, as far as that can be undone.
+
+    Raises:
+        ValueError, TypeError: It is no such value.
+    """
+    if isinstance(plain, kind):
+        return plain
+    if issubclass(kind, Enum):
+        return kind(plain)
+    if not isinstance(plain, str):
+        return plain
+    read = next((one for base, one in _READ.items() if issubclass(kind, base)), kind)
+    return read(plain)
+
+
 def part(value: Any) -> Any:
     """
     One part of a primary key: as `encode` says, or the value's own text.
@@ -115,9 +133,10 @@ def part(value: Any) -> Any:
     if value is None or type(value) in (int, str):
         return value
     try:
-        return encode(value)
-    except TypeError:
-        return str(value)
+        try:
+            return encode(value)
+        except TypeError:
+            return str(value)
     except Exception:  # noqa: BLE001  # a stranger's own methods: `dumps` will make it a placeholder
         return value
 
@@ -135,14 +154,22 @@ def _simpler(value: Any, *, unknown: list[type]) -> Any:
 def _placeholder(value: Any, unknown: list[type]) -> dict[str, str]:
     kind = type(value)
     unknown.append(kind)
-    return {PLACEHOLDER: f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "replace").decode()}
+    return {PLACEHOLDER: name_of(kind)}
+
+
+def name_of(kind: type) -> str:
+    """The name of a type, with its module; never raises."""
+    try:
+        return f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "replace").decode()
+    except Exception:  # noqa: BLE001  # a stranger's metaclass
+        return "a type without a name"
 
 
 def _text(plain: Any) -> bytes:
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _plain(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:  # one for each kind
+def _plain(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
     """
     *value* with nothing left in it that a JSON library could refuse.
 
@@ -203,13 +230,28 @@ def duration(value: timedelta) -> str:
     return f"{sign}P{days}{f'T{clock}' if clock else ''}"
 
 
+_DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,6}))?S)?)?")
+
+
+def _timedelta(text: str) -> timedelta:
+    """The length of time that `duration` wrote."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        message = f"{text!r} is no duration of days, hours, minutes and seconds"
+        raise ValueError(message)
+    sign, days, hours, minutes, seconds, micro = match.groups(default="")
+    size = timedelta(
+        days=int(days or 0),
+        hours=int(hours or 0),
+        minutes=int(minutes or 0),
+        seconds=int(seconds or 0),
+        microseconds=int(micro.ljust(6, "0")),
+    )
+    return -size if sign else size
+
+
 def _base64(value: bytes | bytearray | memoryview) -> str:
     return base64.b64encode(bytes(value)).decode("ascii")
-
-
-def unbase64(text: str) -> bytes:
-    """The bytes that `encode` wrote as base64."""
-    return base64.b64decode(text)
 
 
 # In the order of the table; `Enum` first, since a `class Colour(str, Enum)` is a str as well.
@@ -233,6 +275,15 @@ _RULES: dict[type, Callable[[Any], Any]] = {
     Mapping: dict,
     PurePath: str,
     **dict.fromkeys((IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str),
+}
+
+# What undoes a rule, where the type itself does not read its own text.
+_READ: dict[type, Callable[[str], Any]] = {
+    datetime: datetime.fromisoformat,
+    date: date.fromisoformat,
+    time: time.fromisoformat,
+    timedelta: _timedelta,
+    bytes: base64.b64decode,
 }
 
 # Types that orjson has rules of its own for are passed to ours. It offers no such

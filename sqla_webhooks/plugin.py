@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.sql.base import ExecutableOption
 
@@ -21,8 +22,10 @@ from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
+from sqla_webhooks.encoding import name_of
 from sqla_webhooks.endpoints import Effects, Endpoints, Rules
-from sqla_webhooks.enrich import Enrichment, Function, enricher
+from sqla_webhooks.enrich.enricher import Function, register
+from sqla_webhooks.enrich.run import Enrichment
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
@@ -130,7 +133,7 @@ class Webhooks:
         self._database = Database(engine)
         self._enriching = signals.Signal("`enriching`, for one installation.")
         resources = Resources(include=settings.include, exclude=settings.exclude)
-        interest = Interest(settings.clock, everything=settings.capture == "all")
+        interest = self._interest = Interest(settings.clock, everything=settings.capture == "all")
         policy = EgressPolicy.of(settings)
         relay = Relay(
             self._database,
@@ -170,7 +173,7 @@ class Webhooks:
                 make_secret=sign.generate_secret,
             ),
             effects=Effects(
-                being_written=self._capture.endpoints_written, written=interest.doubt, due=self._thread.ring
+                being_written=self._capture.endpoints_written, written=self._endpoints_written, due=self._thread.ring
             ),
             clock=settings.clock,
         )
@@ -180,7 +183,7 @@ class Webhooks:
         self, model: type[T], *, options: Iterable[ExecutableOption] = ()
     ) -> Callable[[Function[T]], Function[T]]:
         """As the module's `@enricher`, for this installation alone; runs after those."""
-        return enricher(model, options=options, signal=self._enriching)
+        return register(self._enriching, model, options=options)
 
     def drain(self, timeout: float | None = None) -> Drained:
         """
@@ -270,6 +273,16 @@ class Webhooks:
         else:
             self._thread.start()
 
+    def _endpoints_written(self) -> None:
+        """Know it at once, so that the next flush knows which old values to read: in the thread that wrote."""
+        self._interest.forget_age()
+        as_of = self.settings.clock.monotonic()
+        try:
+            with self._database.read() as connection:
+                self._interest.look(connection, as_of=as_of)
+        except SQLAlchemyError:
+            logger.debug("an endpoint was written, and could not be read again: the next flush will", exc_info=True)
+
     def _check_installed(self) -> None:
         if self._uninstalled:
             message = "this installation was uninstalled: call install() again and use what it returns"
@@ -278,10 +291,9 @@ class Webhooks:
     def _report(self, kind: type) -> None:
         """In whichever thread met the value; in `flush()`, so it must not fail."""
         logger.warning(
-            "a value of type %s.%s has no JSON form and was replaced by a placeholder: convert it, or leave the "
+            "a value of type %s has no JSON form and was replaced by a placeholder: convert it, or leave the "
             "attribute out with exclude=[...]",
-            kind.__module__,
-            kind.__qualname__,
+            name_of(kind),
         )
         signals.unencodable.tell(self, kind=kind)
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement
+from sqlalchemy import JSON, Column, ColumnElement, Table
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import MANYTOONE, ColumnProperty, Mapper, QueryableAttribute, mapperlib
 
@@ -24,17 +22,17 @@ from sqla_webhooks.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-# A name says secret if one of its words, or two in a row, is on the list.
+# A name says secret if one of its words, or two in a row, is on the list, in the singular or the plural.
 _SECRET_WORDS = frozenset(
     {
-        *("password", "passwd", "passphrase", "passcode", "pwd", "pin", "otp", "totp", "credential", "credentials"),
-        *("secret", "secrets", "token", "tokens", "apikey", "salt", "ssn", "cvv", "cvc"),
+        *("password", "passwd", "passphrase", "passcode", "pwd", "pin", "otp", "totp", "credential"),
+        *("secret", "token", "apikey", "salt", "ssn", "cvv", "cvc"),
     }
 )
 _SECRET_PAIRS = frozenset(
     {
         *("api_key", "private_key", "secret_key", "access_key", "signing_key", "encryption_key", "auth_key"),
-        *("recovery_code", "recovery_codes", "backup_code", "backup_codes", "card_number"),
+        *("recovery_code", "backup_code", "card_number"),
     }
 )
 
@@ -51,8 +49,9 @@ def snake_case(name: str) -> str:
 def says_secret(name: str) -> bool:
     """Whether a column of this name is left out unless the application names it."""
     words = snake_case(name).split("_")
-    pairs = {f"{first}_{second}" for first, second in pairwise(words)}
-    return not _SECRET_WORDS.isdisjoint(words) or not _SECRET_PAIRS.isdisjoint(pairs)
+    singular = [word.removesuffix("s") for word in words]
+    pairs = {f"{first}_{second}" for first, second in zip(words, singular[1:], strict=False)}
+    return not _SECRET_WORDS.isdisjoint(singular) or not _SECRET_PAIRS.isdisjoint(pairs)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,8 +70,8 @@ class Shape:
     volatile: frozenset[str]
     #: Each many-to-one relationship to the attributes of its foreign key.
     foreign: Mapping[str, tuple[str, ...]]
-    #: Attributes left out because their names say secret.
-    secret: frozenset[str]
+    #: The attributes that hold JSON, where the null of JSON is another value than that of SQL.
+    json: frozenset[str]
 
 
 class Resources:
@@ -138,20 +137,20 @@ class Resources:
             logger.info("%s: left out, for their names say secret: %s", mapper.class_.__qualname__, sorted(secret))
         return Shape(
             resource=resource,
-            table=str(getattr(mapper.local_table, "fullname", mapper.local_table.description)),
+            table=_table_name(mapper),
             mapper=mapper,
             columns=columns,
             key=key,
             key_columns=tuple(mapper.primary_key),
             volatile=frozenset(name for name in columns if _volatile(mapper, name)),
             foreign=_foreign(mapper, columns),
-            secret=secret,
+            json=frozenset(name for name, column in columns.items() if _holds_json(column)),
         )
 
     def _captured(self, mapper: Mapper[Any]) -> bool:
         """Whether the class is wanted, and is not a view of our own tables."""
-        if any(getattr(table, "metadata", None) is models.metadata for table in mapper.tables):
-            return False
+        if any(getattr(table, "fullname", "") in models.metadata.tables for table in mapper.tables):
+            return False  # by name, since they may be mapped by reflection too
         if any(issubclass(mapper.class_, one) for one in self._without):
             return False
         return not self._only or any(issubclass(mapper.class_, one) for one in self._only)
@@ -171,10 +170,6 @@ class Resources:
         return columns, frozenset(secret)
 
 
-# Guards one listing of SQLAlchemy's registries against classes being mapped meanwhile.
-_listing = threading.Lock()
-
-
 def mapped() -> list[Mapper[Any]]:
     """
     Every mapper of this process, by class name.
@@ -182,10 +177,13 @@ def mapped() -> list[Mapper[Any]]:
     SQLAlchemy has no public listing across registries; its own
     `configure_mappers()` walks the same one.
     """
-    with _listing:
-        registries = mapperlib._all_registries()  # noqa: SLF001  # see above
-        mappers = {mapper for registry in registries for mapper in registry.mappers}
-    return sorted(mappers, key=lambda mapper: (mapper.class_.__module__, mapper.class_.__qualname__))
+    while True:
+        try:
+            registries = mapperlib._all_registries()  # noqa: SLF001  # see above
+            mappers = {mapper for registry in registries for mapper in registry.mappers}
+        except RuntimeError:  # a class was being mapped in another thread, and the listing changed under our eyes
+            continue
+        return sorted(mappers, key=_full_name)
 
 
 def _full_name(mapper: Mapper[Any]) -> str:
@@ -204,14 +202,22 @@ def _volatile(mapper: Mapper[Any], name: str) -> bool:
     )
 
 
-def _foreign(mapper: Mapper[Any], columns: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _foreign(mapper: Mapper[Any], columns: Mapping[str, Column[Any]]) -> dict[str, tuple[str, ...]]:
     return {
-        relation.key: tuple(
-            key for column in relation.local_columns if (key := mapper.get_property_by_column(column).key) in columns
-        )
+        relation.key: tuple(key for key, column in columns.items() if column in relation.local_columns)
         for relation in mapper.relationships
-        if relation.direction is MANYTOONE
+        if relation.direction is MANYTOONE and not relation.viewonly
     }
+
+
+def _table_name(mapper: Mapper[Any]) -> str:
+    """The same in every process: of the class's own table, or of all that it selects from."""
+    table = mapper.local_table
+    return table.fullname if isinstance(table, Table) else "+".join(sorted(one.fullname for one in mapper.tables))
+
+
+def _holds_json(column: Column[Any]) -> bool:
+    return isinstance(column.type, JSON) or isinstance(getattr(column.type, "impl", None), JSON)
 
 
 def _names(mapper: Mapper[Any], key: str, attributes: Iterable[tuple[type, str]]) -> bool:

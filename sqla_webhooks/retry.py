@@ -109,7 +109,9 @@ def _ask(
     """What the strategy says, or the standard one where it fails."""
     try:
         return read(strategy(state))
-    except Exception:  # the user's code: whatever it raises must not stop the relay
+    except KeyboardInterrupt:
+        raise  # somebody wants `drain()` to end
+    except BaseException:  # the user's code: whatever it raises, SystemExit among it, must not stop the relay
         logger.exception(
             "a retry strategy failed; the standard one is asked for this attempt",
             extra={"webhooks.attempt": state.attempt_number},

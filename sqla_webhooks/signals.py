@@ -58,7 +58,9 @@ class Signal(blinker.Signal):
         for receiver in self.receivers_in_order(sender):
             try:
                 receiver(sender, **arguments)
-            except Exception:  # a stranger's receiver must not stop the relay or a flush
+            except KeyboardInterrupt:
+                raise  # somebody wants `drain()` to end
+            except BaseException:  # a stranger's receiver must not stop the relay or a flush, by SystemExit neither
                 logger.exception("a receiver of a webhook signal failed", extra={"webhooks.receiver": _name(receiver)})
 
 

@@ -759,9 +759,32 @@ def test_encode_says_which_type_has_no_rule() -> None:
 
 
 @checked
+@given(
+    st.one_of(
+        st.dates(), st.times(), st.timedeltas(), st.uuids(), st.decimals(allow_nan=False), st.binary(), st.integers()
+    )
+)
+def test_what_can_be_a_key_comes_back(value: Any) -> None:
+    plain = json.loads(json.dumps(encoding.encode(value)))
+    assert encoding.decode(plain, type(value)) == value
+
+
+@checked
+@given(st.datetimes(timezones=st.timezones()))
+def test_instants_come_back(value: datetime) -> None:
+    assert encoding.decode(encoding.encode(value), datetime) == value.astimezone(UTC)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    for plain, kind in (("P1Y", timedelta), ("soon", datetime), (3, Colour)):
+        with pytest.raises(ValueError, match=r".+"):
+            encoding.decode(plain, kind)
+
+
+@checked
 @given(st.binary())
 def test_bytes_come_back(value: bytes) -> None:
-    assert encoding.unbase64(encoding.encode(value)) == value
+    assert encoding.decode(encoding.encode(value), bytes) == value
     assert base64.standard_b64decode(encoding.encode(bytearray(value))) == value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import uuid
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Install
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, joinedload, object_session, selectinload, sessionmaker
 from support.receiver import Receiver
@@ -262,8 +263,103 @@ def test_rows_that_cannot_be_loaded_go_plain(
 
     with enricher_failed.connected_to(hear):
         assert sent(webhooks, receiver) == [{"sku": "a", "name": "", "stock": 0, "details": None}]
-    assert "their events go on plain" in caplog.text
+    assert "could not be loaded for the enricher" in caplog.text
     assert told == ["a"]
+
+
+def test_options_that_cannot_be_loaded_harm_their_own_enricher_only(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(before=True))
+    webhooks.enricher(Product, options=[joinedload(Order.customer)])(lambda _row, payload: payload.update(bad=True))
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(after=True))
+    with sessions.begin() as session:
+        session.add_all([Product(sku="a"), Product(sku="b")])
+
+    plain = {"name": "", "stock": 0, "details": None}
+    assert sent(webhooks, receiver) == [{"sku": sku, **plain, "before": True, "after": True} for sku in "ab"]
+
+
+def test_one_whose_statement_fails_harms_no_other(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:
+    @webhooks.enricher(Order)
+    def bad(order: Order, payload: dict[str, Any]) -> None:
+        session = object_session(order)
+        assert session is not None
+        session.execute(text("SELECT nonsense"))
+
+    @webhooks.enricher(Order)
+    def good(order: Order, payload: dict[str, Any]) -> None:
+        assert order.customer is not None
+        payload["email"] = order.customer.email
+
+    with sessions.begin() as session:
+        session.add_all([Order(customer=Customer(email="a")), Order(customer=Customer(email="b"))])
+
+    assert [one["email"] for one in sent(webhooks, receiver, "order.created")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_one_that_raises_what_is_no_exception_fails_alone_too(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, error: type[BaseException]
+) -> None:
+    @webhooks.enricher(Product)
+    def bad(product: Product, payload: dict[str, Any]) -> None:
+        raise error
+
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(after=True))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+
+    assert sent(webhooks, receiver)[0]["after"] is True
+
+
+def test_a_keyboard_s_interrupt_ends_a_drain(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:
+    @webhooks.enricher(Product)
+    def interrupted(product: Product, payload: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+    with pytest.raises(KeyboardInterrupt):
+        webhooks.drain()
+
+
+def test_a_database_that_is_locked_under_an_enricher_s_load_is_waited_for(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(found=True))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+    locked = [True]
+
+    def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
+        if "FROM product" in statement and locked:
+            raise OperationalError(statement, {}, Exception("database is locked"))
+
+    event.listen(engine, "before_cursor_execute", refuse)
+    with pytest.raises(OperationalError, match="locked"):
+        webhooks.drain()
+    locked.clear()
+
+    assert sent(webhooks, receiver)[0]["found"] is True
+
+
+def test_a_load_that_fails_once_is_made_again(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(found=True))
+    with sessions.begin() as session:
+        session.add(Product(sku="a"))
+    refused: list[str] = []
+
+    def refuse_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
+        if "FROM product" in statement and not refused:
+            refused.append(statement)
+            raise OperationalError(statement, {}, Exception("database is locked"))
+
+    event.listen(engine, "before_cursor_execute", refuse_once)
+
+    assert sent(webhooks, receiver)[0]["found"] is True
 
 
 def test_a_database_that_goes_away_under_an_enricher_s_load_is_waited_for(

@@ -77,8 +77,8 @@ class Interest:
         if now - self._known.as_of >= FRESH / 2:
             self.look(connection, as_of=now)
 
-    def doubt(self) -> None:
-        """Look again at the next chance: this process has written an endpoint."""
+    def forget_age(self) -> None:
+        """Let the next flush look: this process has written an endpoint."""
         known = self._known
         self._known = _Known(known.revision, UNDATED, known.patterns)
 

@@ -22,7 +22,7 @@ from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.capture import unit_of_work
 from sqla_webhooks.capture.interest import UNDATED, Interest
-from sqla_webhooks.capture.unit_of_work import Found, State
+from sqla_webhooks.capture.unit_of_work import Found, Notes, State
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
 from sqla_webhooks.outbox.database import Database
@@ -43,6 +43,10 @@ class _Transaction:
     id: str = ""
     #: The connection on which endpoints were written in this very transaction, which count in it at once.
     endpoints_on: Connection | None = None
+    #: Whether a flush is about to begin its own part of it.
+    flushing: bool = False
+    #: That part, and what was noted when it began.
+    noted: tuple[SessionTransaction, Notes] | None = None
     #: The shape of each class that was met; None for one that is not captured.
     shapes: dict[Mapper[Any], Shape | None] = field(default_factory=dict)
 
@@ -76,9 +80,8 @@ class Capture:
         self._clock = clock
         self._wake = wake
         self._report = report
-        #: Under which we keep our own on sessions, for a transaction and for a flush.
+        #: Under which `Session.info` has our `_Transaction`.
         self._key = f"sqla_webhooks.{id(self):x}"
-        self._notes_key = f"{self._key}.notes"
         #: Databases of which it was said that they are not captured.
         self._foreign: set[str] = set()
 
@@ -99,32 +102,47 @@ class Capture:
 
     def _listeners(self) -> tuple[tuple[str, Callable[..., None]], ...]:
         return (
+            ("before_flush", self._before_flush),
             ("after_transaction_create", self._after_transaction_create),
             ("after_flush", self._after_flush),
             ("after_transaction_end", self._after_transaction_end),
         )
 
-    def _after_transaction_create(self, session: Session, transaction: SessionTransaction) -> None:
-        """Note when a transaction begins; and what a flush will forget, as it begins its own part of one."""
-        if transaction.parent is None:
-            session.info[self._key] = _Transaction(self._clock.monotonic())
-        elif transaction.origin is SessionTransactionOrigin.SUBTRANSACTION:
-            self._before_flush(session)
+    def _before_flush(self, session: Session, _flush_context: UOWTransaction, _instances: object) -> None:
+        """Know a flush from the bulk methods, which begin their part of the transaction in the same way."""
+        self._transaction(session).flushing = True
 
-    def _before_flush(self, session: Session) -> None:
+    def _after_transaction_create(self, session: Session, created: SessionTransaction) -> None:
         """
-        Note what the flush will forget: after every listener to `before_flush`, before the first statement.
+        Note when a transaction begins; and, as a flush begins its part of one, what that will forget.
+
+        Which is after every listener to `before_flush`, and before the first statement.
+        """
+        if created.parent is None:
+            session.info[self._key] = _Transaction(self._clock.monotonic())
+        elif created.origin is SessionTransactionOrigin.SUBTRANSACTION:
+            transaction = self._transaction(session)
+            if transaction.flushing:
+                transaction.flushing = False
+                try:
+                    transaction.noted = (created, self._note(session, transaction))
+                except BaseException:  # whatever it is, leave the session as `Session._flush` leaves it
+                    created.rollback(_capture_exception=True)
+                    raise
+
+    def _note(self, session: Session, transaction: _Transaction) -> Notes:
+        """
+        What the flush will forget.
 
         Does not look whether the subscriptions are fresh: a transaction that
         would begin with that look, and not with its own write, could on SQLite
         fail for a lock it would otherwise have waited for. What may have been
         subscribed meanwhile is noted too, but not read.
         """
-        transaction = self._transaction(session)
         own = transaction.endpoints_on is not None
         fresh, patterns = self._interest.fresh, self._interest.patterns
         if fresh and not patterns and not own:
-            return
+            return {}
 
         def wanted(shape: Shape) -> bool:
             return own or patterns.want(shape.resource)
@@ -133,7 +151,7 @@ class Capture:
             shape = self._shape(session, transaction, state.mapper)
             return shape if shape is not None and (not fresh or wanted(shape)) else None
 
-        session.info[self._notes_key] = unit_of_work.note(session, shape_of, may_read=wanted)
+        return unit_of_work.note(session, shape_of, may_read=wanted)
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -142,8 +160,8 @@ class Capture:
         Raises:
             OutboxWriteError: It cannot be written. The flush fails with it.
         """
-        notes = session.info.pop(self._notes_key, {})
         transaction = self._transaction(session)
+        notes = transaction.noted[1] if transaction.noted is not None else {}
         patterns = self._subscribed(session, transaction, flush_context)
         if not patterns:
             return
@@ -156,16 +174,18 @@ class Capture:
         if found:
             self._write(session, transaction, found)
 
-    def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
-        """Forget the transaction, and wake the relay if there may be something for it: the table knows."""
-        if transaction.parent is not None:  # a savepoint, or the flush's own, which may have failed
-            session.info.pop(self._notes_key, None)
+    def _after_transaction_end(self, session: Session, ending: SessionTransaction) -> None:
+        """Forget what is over, and wake the relay if there may be something for it: the table knows."""
+        if ending.parent is not None:  # a savepoint, or a flush's own part, which may have failed
+            transaction = self._transaction(session)
+            if transaction.noted is not None and transaction.noted[0] is ending:
+                transaction.noted = None
             return
         ended: _Transaction | None = session.info.pop(self._key, None)
         if ended is None:
             return
         if ended.endpoints_on is not None:
-            self._interest.doubt()
+            self._interest.forget_age()
         if ended.id or ended.endpoints_on is not None:
             self._wake()
 

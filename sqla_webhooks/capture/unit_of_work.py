@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column
+from sqlalchemy import JSON, Column
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import InstanceState, LoaderCallableStatus, Session, UOWTransaction
 
@@ -80,7 +80,7 @@ def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], boo
         # An orphan is deleted by the flush though nobody asked the session to.
         gone = state in going or state.mapper._is_orphan(state)  # noqa: SLF001  # what Session._flush asks
         previous = _previous(state, shape)
-        if not previous and not gone:
+        if not gone and not (previous and _is_written(state, shape)):
             continue
         notes[state] = Note(previous)
         if may_read(shape) and _lacks(state, shape, previous, gone=gone):
@@ -99,6 +99,22 @@ def _previous(state: State, shape: Shape) -> dict[str, Any]:
     return previous
 
 
+def _is_written(state: State, shape: Shape) -> bool:
+    """
+    Whether the flush may write the row: something was set, and not to the value it had.
+
+    A row that is not written changes nothing by itself, and must not be read:
+    on SQLite that would wait for a lock that the application has not asked for.
+    """
+    current = state.dict
+    return any(
+        not _same(shape.columns[key], old, current.get(key, UNKNOWN))
+        if key in shape.columns
+        else key in shape.foreign or key in state.mapper.columns
+        for key, old in state.committed_state.items()
+    )
+
+
 def _lacks(state: State, shape: Shape, previous: Mapping[str, Any], *, gone: bool) -> bool:
     """Whether the row must be read to know what it was."""
     if any(map(_unknown, previous.values())):
@@ -110,13 +126,12 @@ def _complete(session: Session, notes: Mapping[State, Note], incomplete: Mapping
     for shape, states in _by_shape(incomplete).items():
         write_first(session.connection(bind_arguments={"mapper": shape.mapper}))
         of_identity = {_identity(state): state for state in states}
-        for identity, values in rows.read(session, shape, of_identity.keys()):
-            if (state := of_identity.get(identity)) is None:
-                continue  # the database wrote the key otherwise than the application
+        for state, values in rows.read(session, shape, of_identity):
             found = notes[state]
+            unknown = [key for key, old in found.previous.items() if _unknown(old) and key in values]
+            found.previous.update((key, values[key]) for key in unknown)
             current = state.dict
             found.loaded.update((key, value) for key, value in values.items() if key not in current)
-            found.previous.update((key, values[key]) for key, old in found.previous.items() if _unknown(old))
 
 
 # --------------------------------------------------------------------------- after the flush
@@ -147,7 +162,7 @@ def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, 
         (deleted if is_delete else created if state in new else updated).append((state, shape))
     created.sort(key=lambda one: one[0].insert_order or 0)
     deleted += _replaced_by_another_class(created, replaced, shape_of)
-    drafts = [*_drafts_of_saved(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
+    drafts = [*_drafts_of_created(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
     drafts.sort(key=lambda draft: draft.moved_from is None)
     _fill(session, drafts)
     saved = (_found(draft) for draft in drafts)
@@ -179,7 +194,7 @@ class _Draft:
     moved_from: tuple[Any, ...] | None = None
 
 
-def _drafts_of_saved(
+def _drafts_of_created(
     created: Iterable[tuple[State, Shape]], replaced: Mapping[Any, State], notes: Notes
 ) -> Iterable[_Draft]:
     for state, shape in created:
@@ -218,14 +233,14 @@ def _drafts_of_updated(updated: Iterable[tuple[State, Shape]], notes: Notes) -> 
             untouched = known.loaded.keys() - previous.keys() - data.keys()
             data.update((key, known.loaded[key]) for key in untouched)
         missing = shape.columns.keys() - data.keys()
-        if missing and not _set(previous, data, shape):
+        if missing and not _may_be_written(previous, data, shape):
             continue  # nothing was set, so nothing was written: not worth a query
         old = _identity(state)
         moved = any(data.get(key) != part for key, part in zip(shape.key, old, strict=True))
         yield _Draft(shape, Operation.UPDATE, data, frozenset(missing), previous, old if moved else None)
 
 
-def _set(previous: Mapping[str, Any], data: Mapping[str, Any], shape: Shape) -> bool:
+def _may_be_written(previous: Mapping[str, Any], data: Mapping[str, Any], shape: Shape) -> bool:
     """Whether anything may have been written: a value differs, or cannot be compared yet."""
     return any(
         not _same(shape.columns[key], old, data[key]) if key in data else key not in shape.volatile or not _unknown(old)
@@ -241,21 +256,20 @@ def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
             key = tuple(draft.data.get(name) for name in draft.shape.key)
             waiting.setdefault(draft.shape, {})[key] = draft
     for shape, of_identity in waiting.items():
-        for identity, values in rows.read(session, shape, of_identity.keys()):
-            if (read := of_identity.get(identity)) is not None:
-                read.data.update((key, values[key]) for key in read.missing)
+        for draft, values in rows.read(session, shape, of_identity):
+            draft.data.update((key, values[key]) for key in draft.missing if key in values)
 
 
 def _found(draft: _Draft) -> Found | None:
     """The change of a created or updated row; None if no value is another than before."""
     shape = draft.shape
-    data = {key: draft.data[key] for key in shape.columns if key in draft.data}
+    data = _with_plain_null(shape, {key: draft.data[key] for key in shape.columns if key in draft.data})
     identity = tuple(data.get(key) for key in shape.key)
     if draft.operation is Operation.CREATE:
         return Found(shape, Change(shape.resource, Operation.CREATE, identity, data, table=shape.table))
-    known = {key: old for key, old in draft.previous.items() if not _unknown(old)}
-    changed = [key for key, old in known.items() if not _same(shape.columns[key], old, data.get(key))]
-    unknown = [key for key in draft.previous if key not in known]
+    known = {key: old for key, old in draft.previous.items() if not _unknown(old) and key in data}
+    changed = [key for key, old in known.items() if not _same(shape.columns[key], old, data[key])]
+    unknown = [key for key, old in draft.previous.items() if _unknown(old) and key in data]
     if not changed and all(key in shape.volatile for key in unknown):
         return None
     return Found(
@@ -266,7 +280,7 @@ def _found(draft: _Draft) -> Found | None:
             operation=Operation.UPDATE,
             identity=identity,
             data=data,
-            previous={key: known[key] for key in changed},
+            previous=_with_plain_null(shape, {key: known[key] for key in changed}),
             changed=(*changed, *unknown),
             moved_from=draft.moved_from,
         ),
@@ -286,7 +300,14 @@ def _as_it_was(state: State, shape: Shape, known: Note | None) -> dict[str, Any]
     values = {**(known.loaded if known else {}), **state.dict, **state.committed_state}
     if known is not None:
         values.update(known.previous)
-    return {key: values[key] for key in shape.columns if key in values and not _unknown(values[key])}
+    before = {key: values[key] for key in shape.columns if key in values and not _unknown(values[key])}
+    return _with_plain_null(shape, before)
+
+
+def _with_plain_null(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
+    """*values* with JSON's own null as None: as SQLAlchemy has it, it is a number to whoever does not know it."""
+    values.update(dict.fromkeys([key for key in shape.json if values.get(key) is JSON.NULL]))
+    return values
 
 
 def _identity(state: State) -> tuple[Any, ...]:
@@ -294,12 +315,12 @@ def _identity(state: State) -> tuple[Any, ...]:
     return tuple(state.key[1]) if state.key is not None else ()
 
 
-def _by_key(one: tuple[State, Shape]) -> tuple[str, tuple[Any, ...]]:
+def _by_key(one: tuple[State, Shape]) -> tuple[str, str, tuple[Any, ...]]:
     """The order of the flush itself, which has sorted the same keys."""
     state, shape = one
     functions = (column.type.sort_key_function for column in shape.key_columns)
     parts = zip(functions, _identity(state), strict=True)
-    return shape.resource, tuple(part if function is None else function(part) for function, part in parts)
+    return shape.resource, shape.table, tuple(part if function is None else function(part) for function, part in parts)
 
 
 def _by_shape(states: Mapping[State, Shape]) -> dict[Shape, list[State]]:

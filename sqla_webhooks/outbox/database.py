@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
@@ -24,6 +24,10 @@ from sqla_webhooks import models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
 
 T = TypeVar("T")
+
+#: Options of a statement on the application's connection: our tables are where `install()` has made them, whatever
+#: schema the session's own shall be taken for.
+HERE: dict[str, Any] = {"schema_translate_map": None}
 
 #: Values in one IN list: SQLite before 3.32 takes 999 bound parameters in a statement.
 _CHUNK = 500

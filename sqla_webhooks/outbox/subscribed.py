@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sqla_webhooks import encoding, models
+from sqla_webhooks.outbox.database import HERE
 
 _NAME = "endpoints"
 
@@ -17,7 +18,7 @@ _PATTERNS = select(models.endpoint.c.events).where(models.endpoint.c.deleted_at.
 
 def revision(connection: Connection) -> int:
     """How often the endpoints have been written; 0 before the first."""
-    return connection.execute(_REVISION).scalar() or 0
+    return connection.execute(_REVISION, execution_options=HERE).scalar() or 0
 
 
 def patterns(connection: Connection) -> frozenset[str]:
@@ -26,7 +27,7 @@ def patterns(connection: Connection) -> frozenset[str]:
 
     Those of disabled endpoints too: what happens meanwhile is held for them.
     """
-    lists: Iterable[str] = connection.execute(_PATTERNS).scalars()
+    lists: Iterable[str] = connection.execute(_PATTERNS, execution_options=HERE).scalars()
     return frozenset(pattern for one in lists for pattern in encoding.loads(one))
 
 

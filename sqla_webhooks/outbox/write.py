@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqla_webhooks import encoding, models
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
+from sqla_webhooks.outbox.database import HERE
 
 #: A flush of more changes than this is split, so that no row of the outbox grows without end.
 CHANGES_PER_ROW = 500
@@ -50,7 +51,7 @@ def write(
         for start in range(0, len(changes), CHANGES_PER_ROW)
     ]
     try:
-        connection.execute(_INSERT, rows)
+        connection.execute(_INSERT, rows, execution_options=HERE)
     except SQLAlchemyError as error:
         if isinstance(error, StatementError):
             error.hide_parameters = True  # the parameters are the application's data
@@ -70,7 +71,7 @@ def write_first(connection: Connection) -> None:
     once with "database is locked" if another has written meanwhile.
     """
     if connection.dialect.name == "sqlite":
-        connection.execute(_NOTHING)
+        connection.execute(_NOTHING, execution_options=HERE)
 
 
 def _packed(change: Change) -> dict[str, Any]:

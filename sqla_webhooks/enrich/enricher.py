@@ -1,0 +1,87 @@
+"""A function as a receiver of the signal `enriching`, and the decorator that makes it one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.base import ExecutableOption
+
+from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.events import Event
+from sqla_webhooks.signals import Signal, enriching
+
+T = TypeVar("T")
+#: What an enricher is: given the row and the payload, it changes the payload in place.
+Function: TypeAlias = Callable[[T, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Enricher:
+    """A function as a receiver of `enriching`, with what it wants loaded."""
+
+    function: Function[Any]
+    options: tuple[ExecutableOption, ...] = field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        return f"the enricher {self.function.__module__}.{self.function.__qualname__}"
+
+    def __call__(self, _model: type, *, instance: Any, payload: dict[str, Any], event: Event) -> None:  # noqa: ARG002  # the signal's arguments
+        returned: object = self.function(instance, payload)  # type: ignore[func-returns-value]  # not every caller has a type checker
+        if returned is not None:
+            message = f"it returned {type(returned).__name__}; an enricher changes the payload in place"
+            raise TypeError(message)
+
+
+def enricher(model: type[T], *, options: Iterable[ExecutableOption] = ()) -> Callable[[Function[T]], Function[T]]:
+    """
+    Register a function that adds to the payloads of *model*'s events.
+
+        @enricher(Order, options=[selectinload(Order.lines)])
+        def with_lines(order, payload):
+            payload["lines"] = [line.sku for line in order.lines]
+
+    The function gets the row, as it is when the relay comes to it, and the
+    event's `data`, a dict of JSON values to be changed in place. It runs in the
+    relay's thread, for `created` and `updated` events whose row still exists;
+    a deleted row cannot be loaded. The row's session is for reading, and is
+    thrown away: an enricher that flushes or commits it fails.
+
+    Several enrichers of a class run in this order: those of its base classes
+    first, then in the order of registration; those of the module's `@enricher`
+    before those of `@webhooks.enricher`. One that raises leaves no trace in
+    the payload, is logged, and is sent as the signal `enricher_failed`; the
+    others run.
+
+    Args:
+        model: A mapped class; its subclasses' events are enriched too.
+        options: Loader options for the query that loads the rows.
+
+    Raises:
+        ConfigurationError: *model* is not mapped, or the function is `async`.
+    """
+    return register(enriching, model, options=options)
+
+
+def register(
+    signal: Signal, model: type[T], *, options: Iterable[ExecutableOption]
+) -> Callable[[Function[T]], Function[T]]:
+    """`enricher()` for one signal: the module's, or that of an installation."""
+    if not isinstance(sa_inspect(model, raiseerr=False), Mapper):
+        message = f"@enricher({model!r}): name a mapped class"
+        raise ConfigurationError(message)
+
+    def connect(function: Function[T]) -> Function[T]:
+        if inspect.iscoroutinefunction(function):
+            message = (
+                f"the enricher {function.__qualname__} is async; it runs in a plain thread: write a plain function"
+            )
+            raise ConfigurationError(message)
+        signal.connect(Enricher(function, tuple(options)), sender=model, weak=False)
+        return function
+
+    return connect

@@ -1,0 +1,109 @@
+"""The rows of a batch of events, loaded in one query for each class, with the options that its enrichers name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy.orm import Mapper, Session
+
+from sqla_webhooks import encoding
+from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.events import Event
+from sqla_webhooks.outbox.database import chunks
+
+
+class Reading(Session):
+    """
+    The session of enrichers: one that would write fails, and does so alone.
+
+    What it wrote would be no event, or, where `Session` itself is listened to,
+    one that is enriched again, and so on without end.
+    """
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:  # noqa: ARG002  # SQLAlchemy's signature
+        if self.new or self.dirty or self.deleted:
+            self._refuse()
+
+    def commit(self) -> None:
+        self._refuse()
+
+    def _refuse(self) -> None:
+        message = (
+            "an enricher wrote to the session of its row, which is for reading and is thrown away: change the payload "
+            "instead, or write in a session of your own"
+        )
+        raise ConfigurationError(message)
+
+
+class Rows:
+    """The rows of some events, loaded in one query (or a few, if they are very many)."""
+
+    def __init__(
+        self,
+        session: Session,
+        mapper: Mapper[Any],
+        receivers: Sequence[Callable[..., Any]],
+        events: Sequence[Event],
+    ) -> None:
+        columns = mapper.primary_key
+        self._identities = {event.id: _identity(columns, event) for event in events}
+        options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
+        self._by_value: dict[tuple[Any, ...], Any] = {}
+        self._by_json: dict[bytes, Any] = {}
+        for some in chunks(list({_key(event.identity): self._identities[event.id] for event in events}.values())):
+            key = columns[0].in_([one[0] for one in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
+            for row in session.scalars(select(mapper.class_).where(key).options(*options)).unique():
+                self._keep(mapper.primary_key_from_instance(row), row)
+
+    def of(self, event: Event) -> Any:
+        """The row of *event*, None if it is gone."""
+        found = self._by_json.get(_key(event.identity))
+        if found is None and _hashable(identity := self._identities[event.id]):
+            found = self._by_value.get(identity)  # the database may write a key otherwise: 5 as 5.00
+        return found
+
+    def _keep(self, identity: Sequence[Any], row: Any) -> None:
+        self._by_json[_key(identity)] = row
+        if _hashable(tuple(identity)):
+            self._by_value[tuple(identity)] = row
+
+
+def _hashable(identity: tuple[Any, ...]) -> bool:
+    try:
+        hash(identity)
+    except TypeError:
+        return False
+    return True
+
+
+def _key(identity: Iterable[Any]) -> bytes:
+    """A primary key as JSON, whether it comes from a row or from an event."""
+    return encoding.dumps([encoding.part(one) for one in identity])
+
+
+def _identity(columns: Sequence[ColumnElement[Any]], event: Event) -> tuple[Any, ...]:
+    """The primary key as Python values, out of JSON."""
+    return tuple(_value(column, part) for column, part in zip(columns, event.identity, strict=True))
+
+
+def _value(column: ColumnElement[Any], part: Any) -> Any:
+    kind = _python_type(column)
+    value = part if kind is None else encoding.decode(part, kind)
+    if isinstance(value, datetime) and not getattr(column.type, "timezone", False):
+        return value.replace(tzinfo=None)  # JSON has it in UTC, with a Z
+    return value
+
+
+def _python_type(column: ColumnElement[Any]) -> type[Any] | None:
+    """What the column's values are in Python; for a type of the application's own, what it stands on."""
+    for type_ in (column.type, getattr(column.type, "impl", None)):
+        try:
+            kind = object if type_ is None else type_.python_type
+        except NotImplementedError:
+            continue
+        if kind is not object:
+            return kind
+    return None

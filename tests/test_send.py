@@ -18,6 +18,7 @@ from support.receiver import Receiver, Reply
 
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.delivery.dialects import USER_AGENT, Request
+from sqla_webhooks.delivery.egress import MOST_INTERIM
 from sqla_webhooks.delivery.send import KEPT, READ_LIMIT, Sender
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
 from sqla_webhooks.events import Answer, Result
@@ -263,6 +264,53 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used(sender: S
     assert (server.accepted, len(server.requests)) == (3, 3)
 
 
+def test_a_kept_connection_that_turns_out_to_be_dead_is_no_failure(sender: Sender) -> None:
+    with hostile.drops_kept_connections() as server:
+        for number in range(3):
+            result = sender.send(request_for(server.url(), number=number))
+            assert answer(result).status == 200
+
+    # The second and the third were sent on a dead connection first.
+    assert (server.accepted, len([one for one in server.requests if one])) == (3, 5)
+
+
+def test_a_new_connection_that_turns_out_to_be_dead_is_a_failure(sender: Sender) -> None:
+    with hostile.closes_without_an_answer() as server:
+        assert isinstance(failure(sender.send(request_for(server.url()))), InvalidAnswer)
+
+    assert (server.accepted, len(server.requests)) == (1, 1)
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "interim", [INTERIM, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" + INTERIM * 3]
+)
+def test_an_interim_answer_is_not_the_answer_and_not_that_to_the_next_request(sender: Sender, interim: bytes) -> None:
+    with hostile.answers_in_between(interim, http(200, b"ok")) as server:
+        first = answer(sender.send(request_for(server.url())))
+        second = answer(sender.send(request_for(server.url(), number=2)))
+
+    assert (first.status, first.body, second.status) == (200, "ok", 500)
+    assert (server.accepted, len(server.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", INTERIM * (MOST_INTERIM + 1)]
+)
+def test_an_interim_answer_that_nobody_can_want_is_an_invalid_answer(sender: Sender, interim: bytes) -> None:
+    with hostile.says(interim + http(200)) as server:
+        assert isinstance(failure(sender.send(request_for(server.url()))), InvalidAnswer)
+
+
+def test_a_path_of_two_slashes_keeps_both(sender: Sender) -> None:
+    with hostile.answers(http(200)) as server:
+        answer(sender.send(request_for(server.url("//twice//slash?q=1"))))
+
+    assert server.requests[0].startswith(b"POST //twice//slash?q=1 HTTP/1.1\r\n")
+
+
 def test_after_a_failure_the_next_request_takes_a_new_connection(make_sender: MakeSender) -> None:
     sender = make_sender(timeout=SOON)
     with hostile.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf") as server:
@@ -329,8 +377,9 @@ def test_a_broken_connection_and_what_is_not_http_is_an_invalid_answer(
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbody\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nbody\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody",
     ],
-    ids=["status", "headers", "header", "chunk", "negative chunk"],
+    ids=["status", "headers", "header", "chunk", "negative chunk", "lengths"],
 )
 def test_http_that_is_malformed_is_an_invalid_answer(sender: Sender, raw: bytes) -> None:
     with hostile.says(raw) as server:

@@ -10,11 +10,14 @@ resolves to must be allowed, and the one connected to is one that was checked.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import BadStatusLine, HTTPResponse
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -27,6 +30,9 @@ from sqla_webhooks.config import Network, Settings
 from sqla_webhooks.errors import Blocked, InvalidURL
 
 LONGEST_URL = 2048
+
+#: Interim answers (1xx) that are read past.
+MOST_INTERIM = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +63,10 @@ class EgressPolicy:
             raise InvalidURL(message)
         host = (parsed.host or "").strip("[]")
         if not self.admits_host(host) and not self._admits_literal(host):
+            network = "127.0.0.0/8" if host.lower().rstrip(".") == "localhost" else host
             message = (
-                f"{host} is not a public address; to send there, name its network in install(..., "
-                f'allow_networks=["127.0.0.0/8"]) or the host in allow_hosts'
+                f'{host} is not a public address; to send there, name it in install(..., allow_networks=["{network}"]) '
+                "or allow_hosts"
             )
             raise InvalidURL(message)
         return url
@@ -132,23 +139,57 @@ class GuardedAdapter(HTTPAdapter):
 
     def __init__(self, policy: EgressPolicy, *, connections: int) -> None:
         self._policy = policy
+        #: How often a socket was to be opened; a request that leaves it as it was has used a kept connection.
+        self.opened = 0
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
         self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **options)
-        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._policy)
+        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._open)
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:  # noqa: ARG002  # the signature of requests
+        """The path as the endpoint has it: requests would make one slash of two at its beginning."""
+        return request.path_url
+
+    def _open(self, connection: HTTPConnection) -> socket.socket:
+        self.opened += 1
+        return _open(connection, self._policy)
 
 
-def _guarded_pools(policy: EgressPolicy) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's own pools and connections; only the opening of the socket is ours."""
+class FinalResponse(HTTPResponse):
+    """
+    The final answer to a request, past the interim ones (RFC 9110, section 15.2).
+
+    http.client knows 100 alone. It takes any other 1xx for the answer, and the
+    answer itself for that to the next request on the connection.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(MOST_INTERIM):
+            if not 100 <= self.status < 200:  # noqa: PLR2004  # the class itself
+                return
+            if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                break  # nobody has asked for another protocol
+            self.headers = self.msg = None  # type: ignore[assignment]  # or it would call the answer read
+            super().begin()
+        raise BadStatusLine(str(self.status))
+
+
+def _guarded_pools(new_connection: Callable[[HTTPConnection], socket.socket]) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's own pools and connections; only the opening of the socket, and the reading of a status, is ours."""
 
     class GuardedHTTP(HTTPConnection):
+        response_class = FinalResponse
+
         def _new_conn(self) -> socket.socket:
-            return _open(self, policy)
+            return new_connection(self)
 
     class GuardedHTTPS(HTTPSConnection):
+        response_class = FinalResponse
+
         def _new_conn(self) -> socket.socket:
-            return _open(self, policy)
+            return new_connection(self)
 
     class HTTPPool(HTTPConnectionPool):
         ConnectionCls = GuardedHTTP

@@ -1,5 +1,5 @@
 """
-One POST, and what came of it. The only module that speaks HTTP.
+One POST, and what came of it. The only module that makes requests; `egress` opens their sockets.
 
 The prepared request goes to our adapter directly and not through
 `Session.send`, which would read the body of a redirect to its end, replay
@@ -12,7 +12,7 @@ import logging
 
 import requests
 from urllib3 import HTTPResponse
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError, ProtocolError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NewConnectionError, ProtocolError
 from urllib3.exceptions import SSLError as TLSError
 from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
@@ -26,7 +26,7 @@ from sqla_webhooks.events import Answer, Result
 logger = logging.getLogger(__name__)
 
 if not hasattr(HTTPResponse, "read1"):
-    # requests alone would be content with less, and we may not ask for it: our dependencies are four.
+    # requests is content with urllib3 1.26, which an installation of ours leaves as it finds it.
     message = "sqla_webhooks needs urllib3 2.2 or newer: pip install --upgrade urllib3"
     raise ImportError(message)
 
@@ -66,7 +66,7 @@ class Sender:
         started_at, start = self._clock.now(), self._clock.monotonic()
         outcome: Answer | DeliveryError
         try:
-            outcome = self._post(request, start + self._timeout)
+            outcome = self._answer(request, start + self._timeout)
         except DeliveryError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001  # a delivery must come to something, whatever the libraries below raise
@@ -77,11 +77,27 @@ class Sender:
         """Close the connections."""
         self._adapter.close()
 
+    def _answer(self, request: Request, deadline: float) -> Answer:
+        """
+        Post, and once more if the connection was kept from an earlier request and has turned out to be dead.
+
+        A server may close a kept connection at any time, also as we begin to
+        use it; that is no failure of this delivery (RFC 9112, section 9.3.1).
+        """
+        opened = self._adapter.opened
+        try:
+            return self._post(request, deadline)
+        except requests.ConnectionError as error:
+            if self._adapter.opened != opened or not isinstance(_reason(error), ConnectionError):
+                raise
+        return self._post(request, deadline)
+
     def _post(self, request: Request, deadline: float) -> Answer:
         prepared = requests.Request(
             "POST", request.claim.url, data=request.body, headers=dict(request.headers)
         ).prepare()
-        timeout = Timeout(total=self._timeout, connect=self._connect_timeout, read=self._timeout)
+        left = max(0.001, deadline - self._clock.monotonic())
+        timeout = Timeout(total=left, connect=min(left, self._connect_timeout), read=left)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]  # it takes urllib3's Timeout too, and this is the only way to a total
         try:
             body = self._read(response, deadline)
@@ -111,7 +127,7 @@ def explain(error: Exception) -> DeliveryError:
     return explained
 
 
-def _explained(error: Exception) -> DeliveryError:
+def _explained(error: Exception) -> DeliveryError:  # noqa: PLR0911  # one for each kind
     inner = _reason(error)
     if isinstance(error, requests.exceptions.SSLError | TLSError) or isinstance(inner, TLSError):
         return TLSFailed(f"TLS failed: {_innermost(inner)}")
@@ -119,6 +135,8 @@ def _explained(error: Exception) -> DeliveryError:
         return ConnectFailed(f"no connection: {_innermost(inner)}")
     if isinstance(error, requests.Timeout) or isinstance(inner, URLLibTimeout | TimeoutError):
         return TimedOut("no complete answer in time")
+    if isinstance(inner, InvalidHeader):
+        return InvalidAnswer(f"the answer's headers cannot be read: {_innermost(inner)}")
     if isinstance(error, ValueError):  # InvalidURL, InvalidSchema, LocationParseError and the like
         return DeliveryError(f"the URL cannot be used: {_innermost(inner)}")
     if isinstance(error, requests.RequestException | HTTPError | OSError):

@@ -223,6 +223,32 @@ def closes_without_an_answer() -> Server:
     return says(b"")
 
 
+def drops_kept_connections() -> Server:
+    """Answers the first request of each connection, and hangs up on the second."""
+
+    def script(server: Server, peer: Peer) -> None:
+        server.requests.append(peer.request())
+        peer.send(http(200))
+        server.requests.append(peer.request())
+        peer.reset()
+
+    return Server(script)
+
+
+def answers_in_between(interim: bytes, then: bytes) -> Server:
+    """Sends an interim answer and, a little later, the answer itself; to later requests 500."""
+
+    def script(server: Server, peer: Peer) -> None:
+        while request := peer.request():
+            server.requests.append(request)
+            if len(server.requests) == 1:
+                peer.send(interim)
+                peer.pause(0.05)  # long enough for a client that takes this for the answer to go on
+            peer.send(then if len(server.requests) == 1 else http(500))
+
+    return Server(script)
+
+
 def talks_garbage() -> Server:
     return says(b"SSH-2.0-OpenSSH\0_9.9\r\n")
 

@@ -215,34 +215,34 @@ class Webhooks:
             raise ConfigurationError(message)
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> bool:
+    def stop(self, timeout: float | None = 5.0) -> bool:
         """
         Stop the relay's thread. Changes are still captured, and sent when it is started again.
 
         Args:
-            timeout: Seconds to wait for requests in flight to be recorded.
+            timeout: Seconds to wait for requests in flight to be recorded; None for as long as it takes.
 
         Returns:
             Whether the thread has ended.
         """
         return self._thread.stop(timeout)
 
-    def uninstall(self, timeout: float = 5.0) -> bool:
+    def uninstall(self, timeout: float | None = 5.0) -> bool:
         """
         Stop capturing and sending, and leave no trace but the tables.
 
         What waits in them is sent by the next installation.
 
         Args:
-            timeout: Seconds to wait for requests in flight to be recorded.
+            timeout: Seconds to wait for requests in flight to be recorded; None for as long as it takes.
 
         Returns:
             Whether the thread has ended. If not, a request took longer: it
             will be recorded by nobody, and sent again when its lease has ended.
         """
         self._uninstalled = True
-        self._capture.close()
-        ended = self._thread.stop(timeout)
+        self._capture.close(_QUIET)
+        ended = self._thread.close(timeout)
         self._database.close()
         if self._factory.installed() is self:
             self._factory.unmark()
@@ -261,17 +261,19 @@ class Webhooks:
         return f"<Webhooks on {self.engine.url!r}>"
 
     def _begin(self) -> None:
-        """The end of `install()`: nothing has happened before."""
-        if self.settings.create_tables:
-            self._database.create_tables()
-        self._capture.listen()
-        self._factory.mark(self)
-        if not self.settings.deliver:
-            return
-        if self._database.in_memory:
+        """The end of `install()`: nothing has happened before, and nothing is left of it if it fails."""
+        try:
+            if self.settings.create_tables:
+                self._database.create_tables()
+            self._capture.listen()
+            self._factory.mark(self)
+            if self.settings.deliver and not self._database.in_memory:
+                self._thread.start()
+        except BaseException:
+            self.uninstall()
+            raise
+        if self.settings.deliver and self._database.in_memory:
             logger.warning("no relay thread was started: this is %s", _ONE_CONNECTION)
-        else:
-            self._thread.start()
 
     def _endpoints_written(self) -> None:
         """Know it at once, so that the next flush knows which old values to read: in the thread that wrote."""
@@ -297,6 +299,9 @@ class Webhooks:
         )
         signals.unencodable.tell(self, kind=kind)
 
+
+#: Seconds that `uninstall()` waits for a flush to be through with the listeners.
+_QUIET = 5.0
 
 _ONE_CONNECTION = (
     "an in-memory SQLite database, which has one connection, the application's: call drain() between transactions to "

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from conftest import Install
-from sqlalchemy import Engine, event, select
+from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+from support.clock import MovedClock
 from support.receiver import PATIENCE, Received, Receiver
 from support.shop import Order, Product
 from tenacity import wait_fixed
@@ -289,6 +290,37 @@ def test_a_receiver_that_raises_what_is_no_exception_does_not_end_the_thread(
         webhooks.stop()
 
 
+def test_one_receiver_that_raises_what_is_no_exception_keeps_nothing_from_the_others(
+    install: Install, sessions: Sessions, receiver: Receiver, heard: Heard
+) -> None:
+    webhooks = install(sessions, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+
+    def cancel(_sender: object, **_: object) -> None:
+        raise asyncio.CancelledError
+
+    put(sessions, *"abcde")
+    with delivered.connected_to(cancel, sender=webhooks):
+        webhooks.drain()
+
+    assert len(heard.ids) == 5
+
+
+def test_a_strategy_that_raises_what_is_no_exception_is_a_strategy_that_fails(
+    install: Install, sessions: Sessions, receiver: Receiver
+) -> None:
+    def leave(_state: Any) -> bool:
+        raise SystemExit
+
+    webhooks = install(sessions, deliver=False, retry=leave)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    receiver.answer(500)
+    put(sessions, *"abc")
+    webhooks.drain()
+
+    assert [one.state.value for one in webhooks.deliveries.list()] == ["delivered", "delivered", "pending"]
+
+
 def test_drain_while_the_thread_runs(install: Install, sessions: Sessions, receiver: Receiver) -> None:
     """What the thread has in flight is waited for; nothing is sent twice; afterwards nothing is pending."""
     webhooks = install(sessions, batch_window=0)
@@ -341,7 +373,7 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
 ) -> None:
     webhooks = install(sessions, batch_window=0, poll_interval=0.05)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    failures = threading.Semaphore(3)
+    failures = threading.Semaphore(4)  # each turn looks at the outbox, and at what is due
 
     def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
         if threading.current_thread().name == NAME and failures.acquire(blocking=False):
@@ -351,8 +383,55 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
     put(sessions, "a")
 
     assert receiver.wait_for(1)
-    assert caplog.text.count("the relay could not go on") == 3
+    assert caplog.text.count("the relay could not go on") == 2
     assert "database is away" in caplog.text
+
+
+def test_what_is_due_goes_on_whatever_is_wrong_with_the_outbox(
+    install: Install, sessions: Sessions, engine: Engine, receiver: Receiver, clock: MovedClock
+) -> None:
+    webhooks = install(sessions, deliver=False, clock=clock)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    receiver.answer(500)
+    put(sessions, "a")
+    webhooks.drain()
+    clock.advance(6)
+
+    def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
+        if "INSERT INTO webhook_event" in statement:
+            raise OperationalError(statement, {}, Exception("no"))
+
+    event.listen(engine, "before_cursor_execute", refuse)
+    put(sessions, "b")
+    with pytest.raises(OperationalError):
+        webhooks.drain()
+
+    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
+
+
+def test_a_transaction_that_this_version_cannot_read_is_left_and_others_go_on(
+    install: Install, sessions: Sessions, engine: Engine, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    webhooks = install(sessions, deliver=False, batch_size=2)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    put(sessions, "a", "b")
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE webhook_outbox SET changes = replace(changes, 'create', 'upsert') WHERE id = 1")
+        )
+    put(sessions, "c")
+
+    assert webhooks.drain().complete
+    assert webhooks.drain().complete
+
+    assert [one["resource_id"] for one in receiver.events()] == ["b", "c"]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == [
+        "outbox rows are left for a version that can read them: [1]"
+    ]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE webhook_outbox SET changes = replace(changes, 'upsert', 'create')"))
+    webhooks.drain()
+    assert [one["resource_id"] for one in receiver.events()] == ["b", "c", "a"]
 
 
 def test_uninstall_leaves_no_thread_no_listener_and_no_mark(

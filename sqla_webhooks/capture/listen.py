@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,9 @@ from sqla_webhooks.resources import Resources, Shape
 from sqla_webhooks.subscriptions import Patterns
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between looks whether a flush is through with us.
+_GLANCE = 0.01
 
 
 @dataclass(slots=True)
@@ -82,31 +86,58 @@ class Capture:
         self._report = report
         #: Under which `Session.info` has our `_Transaction`.
         self._key = f"sqla_webhooks.{id(self):x}"
+        self._closed = False
+        #: Threads that are inside a listener of ours.
+        self._inside: set[int] = set()
+        self._listeners = [
+            (name, self._unless_closed(listener))
+            for name, listener in (
+                ("before_flush", self._before_flush),
+                ("after_transaction_create", self._after_transaction_create),
+                ("after_flush", self._after_flush),
+                ("after_transaction_end", self._after_transaction_end),
+            )
+        ]
         #: Databases of which it was said that they are not captured.
         self._foreign: set[str] = set()
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
-        for name, function in self._listeners():
-            event.listen(self._target, name, function)
+        for name, listener in self._listeners:
+            event.listen(self._target, name, listener)
 
-    def close(self) -> None:
-        """Stop capturing."""
-        for name, function in self._listeners():
-            if event.contains(self._target, name, function):
-                event.remove(self._target, name, function)
+    def close(self, timeout: float) -> None:
+        """
+        Stop capturing.
+
+        SQLAlchemy does not let listeners be removed while another thread goes
+        through them: a flush that is with one of ours is waited for, *timeout*
+        seconds at most.
+        """
+        self._closed = True
+        deadline = self._clock.monotonic() + timeout
+        while self._inside - {threading.get_ident()} and self._clock.monotonic() < deadline:
+            self._clock.wait(threading.Event(), _GLANCE)
+        for name, listener in self._listeners:
+            if event.contains(self._target, name, listener):
+                event.remove(self._target, name, listener)
 
     def endpoints_written(self, session: Session, connection: Connection) -> None:
         """Endpoints are written on *connection*, in the transaction that *session* is in; they count in it at once."""
         self._transaction(session).endpoints_on = connection
 
-    def _listeners(self) -> tuple[tuple[str, Callable[..., None]], ...]:
-        return (
-            ("before_flush", self._before_flush),
-            ("after_transaction_create", self._after_transaction_create),
-            ("after_flush", self._after_flush),
-            ("after_transaction_end", self._after_transaction_end),
-        )
+    def _unless_closed(self, listener: Callable[..., None]) -> Callable[..., None]:
+        def listen(*arguments: Any) -> None:
+            if self._closed:
+                return
+            thread = threading.get_ident()
+            self._inside.add(thread)
+            try:
+                listener(*arguments)
+            finally:
+                self._inside.discard(thread)
+
+        return listen
 
     def _before_flush(self, session: Session, _flush_context: UOWTransaction, _instances: object) -> None:
         """Know a flush from the bulk methods, which begin their part of the transaction in the same way."""

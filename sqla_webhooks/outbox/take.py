@@ -23,6 +23,8 @@ class Batch:
     rows: Sequence[OutboxRow]
     #: Whether the outbox may hold more.
     more: bool
+    #: Numbers of rows that this version of the library cannot read; they stay for one that can.
+    unreadable: frozenset[int] = frozenset()
 
 
 def take(connection: Connection, limit: int) -> Batch:
@@ -42,7 +44,13 @@ def take(connection: Connection, limit: int) -> Batch:
         unfinished = _last_numbers(connection, rows)
         whole = [row for row in rows if row.transaction_id not in unfinished]
         rows = whole or _up_to(connection, min(unfinished.values()))
-    return Batch([_outbox_row(row) for row in rows], more)
+    read = {row.id: _outbox_row(row) for row in rows}
+    spoilt = {row.transaction_id for row in rows if read[row.id] is None}
+    return Batch(
+        [one for one in read.values() if one is not None and one.transaction not in spoilt],
+        more,
+        frozenset(row.id for row in rows if row.transaction_id in spoilt),
+    )
 
 
 def _last_numbers(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
@@ -63,13 +71,13 @@ def _up_to(connection: Connection, number: int) -> Sequence[Any]:
     return [row for row in rows if row.transaction_id not in unfinished]
 
 
-def _outbox_row(row: Any) -> OutboxRow:
-    return OutboxRow(
-        id=row.id,
-        transaction=row.transaction_id,
-        captured_at=row.captured_at,
-        changes=tuple(_unpacked(one) for one in encoding.loads(row.changes)),
-    )
+def _outbox_row(row: Any) -> OutboxRow | None:
+    """A row as `write` wrote it; None if it is of another version, and cannot be read."""
+    try:
+        changes = tuple(_unpacked(one) for one in encoding.loads(row.changes))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    return OutboxRow(id=row.id, transaction=row.transaction_id, captured_at=row.captured_at, changes=changes)
 
 
 def _unpacked(packed: dict[str, Any]) -> Change:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+#: Seconds after which a thread that waits for it looks whether it still wants it.
+_LOOK = 0.05
+
+
+def _never() -> bool:
+    return False
 
 
 class Baton:
@@ -18,7 +25,8 @@ class Baton:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._holder: int | None = None
-        self._paused = False
+        #: Threads that fork, and hold the lock for it. Several may fork at once; one of them has the lock.
+        self._forking: set[int] = set()
 
     @property
     def is_here(self) -> bool:
@@ -26,14 +34,26 @@ class Baton:
         return self._holder == threading.get_ident()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Wait for it, and hold it."""
-        with self._lock:
-            self._holder = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._holder = None
+    def held(self, *, give_up: Callable[[], bool] = _never) -> Iterator[bool]:
+        """
+        Wait for it, and hold it.
+
+        Args:
+            give_up: Asked while it waits, whether to wait no longer.
+
+        Returns:
+            Whether it is held.
+        """
+        while not self._lock.acquire(timeout=_LOOK):
+            if give_up():
+                yield False
+                return
+        self._holder = threading.get_ident()
+        try:
+            yield True
+        finally:
+            self._holder = None
+            self._lock.release()
 
     def pause(self, timeout: float) -> None:
         """
@@ -43,10 +63,11 @@ class Baton:
         stay locked in the child for ever. If the holder itself forks, there is
         nothing to wait for.
         """
-        self._paused = not self.is_here and self._lock.acquire(timeout=timeout)
+        if not self.is_here and self._lock.acquire(timeout=timeout):
+            self._forking.add(threading.get_ident())
 
     def resume(self) -> None:
         """After the fork, in the parent."""
-        if self._paused:
-            self._paused = False
+        if threading.get_ident() in self._forking:
+            self._forking.discard(threading.get_ident())
             self._lock.release()

@@ -21,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_whe
 
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.send import Sender
-from sqla_webhooks.delivery.senders import InlineSenders, SenderPool, Senders
+from sqla_webhooks.delivery.senders import InlineSenders, SenderPool
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.relay.baton import Baton
@@ -72,6 +72,7 @@ class RelayThread:
         self._database = database
         self._make_sender = make_sender
         self._wanted = False
+        self._closed = False
         self._hooked = False
         self._begin_in_this_process()
 
@@ -109,7 +110,7 @@ class RelayThread:
         self._bell.set()
         if self._wanted and not self.running:
             try:
-                self.start()
+                self.start(again=True)
             except RuntimeError as error:  # no thread can be had, or the interpreter is ending; the commit stands
                 logger.warning("the relay's thread could not be started: %s", error)
 
@@ -117,45 +118,62 @@ class RelayThread:
         """Something may be due: look at once, without a batch window."""
         self._bell.set()
 
-    def start(self) -> None:
-        """Start the thread. Does nothing if it runs."""
+    def start(self, *, again: bool = False) -> None:
+        """
+        Start the thread. Does nothing if it runs, or after `close()`.
+
+        Args:
+            again: Only if somebody has started it before, and nobody has stopped it since.
+
+        Raises:
+            RuntimeError: No thread can be had.
+        """
         if self._pid != os.getpid():
             self._after_fork()
         with self._changing:
-            self._wanted = True
-            if self.running:
+            if self.running or self._closed or (again and not self._wanted):
                 return
-            self._hook()
             pool = SenderPool(
                 self._make_sender, size=self._settings.concurrency, clock=self._clock, on_result=self.ring
             )
-            life = self._life = _Life(pool)
+            life = _Life(pool)
             life.thread = threading.Thread(target=self._run, args=(life,), name=NAME, daemon=True)
+            self._hook()
             life.thread.start()
+            self._life, self._wanted = life, True
 
-    def stop(self, timeout: float) -> bool:
+    def close(self, timeout: float | None) -> bool:
+        """As `stop()`, and for good: a commit that comes late, or `start()` in another thread, does not undo it."""
+        self._closed = True
+        return self.stop(timeout)
+
+    def stop(self, timeout: float | None) -> bool:
         """
         Stop the thread, which first records what is in flight.
 
         Args:
-            timeout: Seconds to wait for that. A request that takes longer is
-                recorded by nobody, and sent again when its lease has ended.
+            timeout: Seconds to wait for that; None for as long as it takes. A
+                request that takes longer is recorded by nobody, and sent again
+                when its lease has ended.
 
         Returns:
             Whether the thread has ended.
         """
+        seconds = threading.TIMEOUT_MAX if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         with self._changing:
             self._wanted = False
             atexit.unregister(self._at_exit)
             life = self._life
             if self._pid != os.getpid() or life is None or life.thread is None:
                 return True
-            life.deadline = self._clock.monotonic() + timeout
+            deadline = self._clock.monotonic() + seconds
+            # One that stops it again does not cut short what another waits for.
+            life.deadline = max(deadline, life.deadline) if life.stopping.is_set() else deadline
             life.stopping.set()
             self._bell.set()
-        if life.thread is threading.current_thread():
-            return False  # a receiver of a signal asked: the thread ends after this turn
-        life.thread.join(timeout)
+        if self._baton.is_here:
+            return False  # a receiver of a signal asked: the thread ends after this turn, or this `drain()`
+        life.thread.join(seconds)
         return not life.thread.is_alive()
 
     def drain(self, timeout: float | None) -> Drained:
@@ -176,9 +194,21 @@ class RelayThread:
         # All that one claim takes must be sent before its lease ends, one after the other; a request that stalls
         # may take twice its timeout.
         most = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
-        with closing(InlineSenders(self._make_sender, size=most)) as senders, self._baton.held():
+        with (
+            closing(InlineSenders(self._make_sender, size=most)) as senders,
+            self._baton.held(give_up=lambda: self._clock.monotonic() >= deadline or self._closed) as held,
+        ):
+            if not held:
+                return Drained(events=0, attempts=0, complete=False)
             others = self._life.pool if self._life is not None else None
-            return drain(self._relay, senders, others=others, clock=self._clock, deadline=deadline)
+            return drain(
+                self._relay,
+                senders,
+                others=others,
+                clock=self._clock,
+                deadline=deadline,
+                ended=lambda: self._closed,
+            )
 
     # ------------------------------------------------------------------ in the relay's thread
 
@@ -194,8 +224,8 @@ class RelayThread:
         self._end(life)
 
     def _turn(self, life: _Life, *, taking: bool) -> Turn:
-        with self._baton.held():
-            if life.stopping.is_set():  # while it waited for its turn
+        with self._baton.held(give_up=life.stopping.is_set) as held:
+            if not held or life.stopping.is_set():
                 return Turn()
             return self._relay.run_once(life.pool, taking=taking)
 
@@ -204,17 +234,18 @@ class RelayThread:
         while (life.pool.in_flight or self._relay.unrecorded) and self._clock.monotonic() < life.deadline:
             self._clock.wait(self._bell, _GLANCE)
             self._bell.clear()
-            self._carefully(life, partial(self._record, life.pool))
+            self._carefully(life, partial(self._record, life))
         life.pool.close(deadline=life.deadline)
-        self._carefully(life, self._step_down)
+        self._carefully(life, partial(self._step_down, life))
 
-    def _record(self, senders: Senders) -> Turn:
-        with self._baton.held():
-            return Turn(recorded=self._relay.record(senders))
+    def _record(self, life: _Life) -> Turn:
+        with self._baton.held(give_up=lambda: self._clock.monotonic() >= life.deadline) as held:
+            return Turn(recorded=self._relay.record(life.pool)) if held else Turn()
 
-    def _step_down(self) -> Turn:
-        with self._baton.held():
-            self._relay.step_down()
+    def _step_down(self, life: _Life) -> Turn:
+        with self._baton.held(give_up=lambda: self._clock.monotonic() >= life.deadline) as held:
+            if held:
+                self._relay.step_down()
         return Turn()
 
     def _carefully(self, life: _Life, act: Callable[[], Turn]) -> Turn:
@@ -287,7 +318,8 @@ class RelayThread:
         """
         self._begin_in_this_process()
         self._relay.forget()
-        self._database.engine.dispose(close=False)
+        if not self._database.in_memory:  # there the connection is the database, and the child has its own copy
+            self._database.engine.dispose(close=False)
 
     def _at_exit(self) -> None:
         self.stop(AT_EXIT)

@@ -9,7 +9,8 @@ receiver of a signal or a request runs, but for the enrichers' own reading.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,6 +30,8 @@ from sqla_webhooks.outbox.fan_out import FanOut, Message
 from sqla_webhooks.outbox.lead import Lead
 from sqla_webhooks.outbox.settle import settle
 from sqla_webhooks.outbox.take import Batch, take
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class Relay:
         self._dialect = Standard()
         #: Results in hand: not collected long ago, refused by the database, or of requests that could not be made.
         self._results: list[Result] = []
+        #: Outbox rows that were logged as unreadable.
+        self._unreadable: frozenset[int] = frozenset()
         # A heap of when the retries are due that this process knows of: hints, the poll finds the rest.
         self._retries: list[datetime] = []
 
@@ -103,30 +108,37 @@ class Relay:
         Raises:
             SQLAlchemyError: The database failed. Nothing is lost: call again.
         """
-        batch = self._take() if taking else _NOTHING
-        leads = bool(batch.rows) and self._lead.hold(self._clock.now())
-        events = self._enrich(coalesce(batch.rows, together=self._settings.coalesce)) if leads else []
-        messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
-        published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
+        try:
+            batch = self._take() if taking else _NOTHING
+            leads = bool(batch.rows) and self._lead.hold(self._clock.now())
+            events = self._enrich(coalesce(batch.rows, together=self._settings.coalesce)) if leads else []
+            messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
+            published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
+        except Exception:
+            self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox
+            raise
+        sent, recorded = self._deliver(senders)
+        return Turn(
+            events=len(events) if published else 0,
+            sent=sent,
+            recorded=recorded,
+            backlog=leads and batch.more,
+            led_elsewhere=bool(batch.rows) and not leads,
+        )
+
+    def _deliver(self, senders: Senders) -> tuple[int, int]:
+        """Claim what is due and hand it over; how many were, and how many results were dealt with."""
         # Before anything is claimed, so that nothing is claimed again whose result is in hand.
         recorded = self.record(senders)
         claims = claim(self._database, senders.free, now=self._clock.now(), lease=self._settings.lease)
         for one in claims:
             self._submit(one, senders)
-        return Turn(
-            events=len(events) if published else 0,
-            sent=len(claims),
-            recorded=recorded + self.record(senders),
-            backlog=leads and batch.more,
-            led_elsewhere=bool(batch.rows) and not leads,
-        )
+        return len(claims), recorded + self.record(senders)
 
     @property
     def next_retry_at(self) -> datetime | None:
         """The next retry that this process knows of."""
-        now = self._clock.now()
-        while self._retries and self._retries[0] <= now:
-            heapq.heappop(self._retries)
+        self._expect((), self._clock.now())
         return self._retries[0] if self._retries else None
 
     @property
@@ -148,9 +160,8 @@ class Relay:
         recorded = settle(self._database, [decide(one, self._settings.retries) for one in self._results], now=now)
         count = len(self._results)
         self._results.clear()
+        self._expect([one.next_attempt_at for one in recorded if one.next_attempt_at is not None], now)
         for one in recorded:
-            if one.next_attempt_at is not None:
-                heapq.heappush(self._retries, one.next_attempt_at)
             announce(self._source, one, now=now)
         return count
 
@@ -169,6 +180,13 @@ class Relay:
         """
         self._lead.release()
 
+    def _expect(self, retries: Iterable[datetime], now: datetime) -> None:
+        """Remember when retries are due, and forget those that are."""
+        for due in retries:
+            heapq.heappush(self._retries, due)
+        while self._retries and self._retries[0] <= now:
+            heapq.heappop(self._retries)
+
     def _submit(self, claim: Claim, senders: Senders) -> None:
         """Hand over one request; one that cannot be made, for its secret has been spoilt say, is a failed attempt."""
         now = self._clock.now()
@@ -183,6 +201,9 @@ class Relay:
         with self._database.read() as connection:
             self._keep_fresh(connection)
             batch = take(connection, self._settings.batch_size)
+        if new := batch.unreadable - self._unreadable:
+            logger.error("outbox rows are left for a version that can read them: %s", sorted(new))
+        self._unreadable = batch.unreadable
         if not batch.rows:
             self.step_down()
         return batch

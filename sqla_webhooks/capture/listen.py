@@ -33,9 +33,6 @@ from sqla_webhooks.subscriptions import Patterns
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks whether a flush is through with us.
-_GLANCE = 0.01
-
 
 @dataclass(slots=True)
 class _Transaction:
@@ -89,6 +86,8 @@ class Capture:
         self._closed = False
         #: Threads that are inside a listener of ours.
         self._inside: set[int] = set()
+        #: Set when one has left.
+        self._left = threading.Event()
         self._listeners = [
             (name, self._unless_closed(listener))
             for name, listener in (
@@ -115,9 +114,11 @@ class Capture:
         seconds at most.
         """
         self._closed = True
-        deadline = self._clock.monotonic() + timeout
-        while self._inside - {threading.get_ident()} and self._clock.monotonic() < deadline:
-            self._clock.wait(threading.Event(), _GLANCE)
+        others = self._inside - {threading.get_ident()}
+        while True:
+            self._left.clear()
+            if others.isdisjoint(self._inside) or not self._left.wait(timeout):
+                break
         for name, listener in self._listeners:
             if event.contains(self._target, name, listener):
                 event.remove(self._target, name, listener)
@@ -136,6 +137,8 @@ class Capture:
                 listener(*arguments)
             finally:
                 self._inside.discard(thread)
+                if self._closed:
+                    self._left.set()
 
         return listen
 

@@ -236,15 +236,15 @@ class RelayThread:
             self._bell.clear()
             self._carefully(life, partial(self._record, life))
         life.pool.close(deadline=life.deadline)
-        self._carefully(life, partial(self._step_down, life))
+        self._carefully(life, self._step_down)
 
     def _record(self, life: _Life) -> Turn:
         with self._baton.held(give_up=lambda: self._clock.monotonic() >= life.deadline) as held:
             return Turn(recorded=self._relay.record(life.pool)) if held else Turn()
 
-    def _step_down(self, life: _Life) -> Turn:
-        with self._baton.held(give_up=lambda: self._clock.monotonic() >= life.deadline) as held:
-            if held:
+    def _step_down(self) -> Turn:
+        with self._baton.held(give_up=lambda: True) as held:
+            if held:  # or a `drain()` is at work, and will step down itself
                 self._relay.step_down()
         return Turn()
 

@@ -131,16 +131,18 @@ class Capture:
         def listen(*arguments: Any) -> None:
             if self._closed:
                 return
-            thread = threading.get_ident()
-            self._inside.add(thread)
+            self._inside.add(threading.get_ident())
             try:
                 listener(*arguments)
             finally:
-                self._inside.discard(thread)
-                if self._closed:
-                    self._left.set()
+                self._leave()
 
         return listen
+
+    def _leave(self) -> None:
+        self._inside.discard(threading.get_ident())
+        if self._closed:
+            self._left.set()
 
     def _before_flush(self, session: Session, _flush_context: UOWTransaction, _instances: object) -> None:
         """Know a flush from the bulk methods, which begin their part of the transaction in the same way."""

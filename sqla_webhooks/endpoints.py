@@ -3,7 +3,9 @@ Where events go: the endpoints, by Python API.
 
 Each call is one short transaction of its own on the application's database,
 in the caller's thread; with `session=` it is part of that session's
-transaction instead, and of its fate.
+transaction instead, and of its fate. Inside a transaction that has written on
+SQLite, which has one writer, give `session=`: without it the call would wait
+for the transaction that waits for the call, and fail with "database is locked".
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from sqlalchemy.orm import Session
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
-from sqla_webhooks.outbox import endpoints as table
+from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox.database import Database
 
 
@@ -81,6 +83,8 @@ class Endpoints:
         Raises:
             InvalidURL, InvalidSubscription: The message says what to write instead.
             EndpointError: The secret is not one.
+            ConfigurationError: *session* is one of another database.
+            DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
         now = self._clock.now()
         endpoint = NewEndpoint(
@@ -94,7 +98,7 @@ class Endpoints:
             secret=self._rules.make_secret() if secret is None else self._check_secret(secret),
         )
         with self._transaction(session) as connection:
-            table.add(connection, endpoint)
+            stored.add(connection, endpoint)
         return endpoint
 
     def get(self, id: str) -> Endpoint:
@@ -104,13 +108,14 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id, or it was deleted.
         """
+        _check_id(id)
         with self._database.read() as connection:
-            return _found(table.find(connection, id), id)
+            return _found(stored.find(connection, id), id)
 
     def list(self) -> list[Endpoint]:
         """Every endpoint, oldest first, without secrets."""
         with self._database.read() as connection:
-            return table.find_all(connection)
+            return stored.find_all(connection)
 
     def update(
         self,
@@ -139,7 +144,7 @@ class Endpoints:
             values["description"] = description
         with self._transaction(session) as connection:
             self._change(connection, id, **values)
-            return _found(table.find(connection, id), id)
+            return _found(stored.find(connection, id), id)
 
     def disable(self, id: str, *, session: Session | None = None) -> Endpoint:
         """
@@ -152,8 +157,8 @@ class Endpoints:
         """
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False)
-            table.hold(connection, id)
-            return _found(table.find(connection, id), id)
+            stored.hold(connection, id)
+            return _found(stored.find(connection, id), id)
 
     def enable(self, id: str, *, session: Session | None = None) -> Endpoint:
         """
@@ -164,8 +169,8 @@ class Endpoints:
         """
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=True)
-            table.release(connection, id, now=self._clock.now())
-            enabled = _found(table.find(connection, id), id)
+            stored.release(connection, id, now=self._clock.now())
+            enabled = _found(stored.find(connection, id), id)
         if session is None:
             self._effects.due()
         return enabled
@@ -180,11 +185,12 @@ class Endpoints:
         now = self._clock.now()
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False, deleted_at=now, secret="")
-            table.cancel(connection, id, now=now)
+            stored.cancel(connection, id, now=now)
 
     def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
-        if not table.change(connection, public_id, now=self._clock.now(), **values):
-            _found(None, public_id)
+        _check_id(public_id)
+        if not stored.change(connection, public_id, now=self._clock.now(), **values):
+            raise _not_found(public_id)
 
     def _check_secret(self, secret: str) -> str:
         try:
@@ -207,8 +213,18 @@ class Endpoints:
 
 def _found(endpoint: Endpoint | None, public_id: str) -> Endpoint:
     if endpoint is None:
-        message = (
-            f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
-        )
-        raise NotFound(message)
+        raise _not_found(public_id)
     return endpoint
+
+
+def _not_found(public_id: str) -> NotFound:
+    return NotFound(
+        f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
+    )
+
+
+def _check_id(given: Any) -> None:
+    if not isinstance(given, str):
+        hint = ": write endpoint.id" if isinstance(given, Endpoint) else ""
+        message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__} {given!r}{hint}"
+        raise ConfigurationError(message)

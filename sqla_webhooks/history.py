@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqla_webhooks.errors import NotFound
+import builtins
+
+from sqla_webhooks.errors import ConfigurationError, NotFound
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, StoredEvent
-from sqla_webhooks.outbox import history as table
+from sqla_webhooks.outbox import history as stored
 from sqla_webhooks.outbox.database import Database
 
 
@@ -21,9 +23,13 @@ class Events:
         Args:
             type: Only those of this type, such as `order.created`.
             limit: How many at most.
+
+        Raises:
+            ConfigurationError: An argument is of a kind that cannot be looked for.
         """
+        _check(limit=limit, type=type)
         with self._database.read() as connection:
-            return table.events(connection, limit, type=type)
+            return stored.events(connection, limit, type=type)
 
     def get(self, id: str) -> StoredEvent:
         """
@@ -32,8 +38,9 @@ class Events:
         Raises:
             NotFound: There is none.
         """
+        _check(id=id)
         with self._database.read() as connection:
-            event = table.event(connection, id)
+            event = stored.event(connection, id)
         if event is None:
             message = f"no event has the id {id!r}; webhooks.events.list() shows the newest"
             raise NotFound(message)
@@ -62,10 +69,14 @@ class Deliveries:
             event: Only those of the event of this id.
             endpoint: Only those for the endpoint of this id.
             limit: How many at most.
+
+        Raises:
+            ConfigurationError: An argument is of a kind that cannot be looked for.
         """
-        wanted = None if state is None else DeliveryState(state)
+        wanted = None if state is None else _state(state)
+        _check(limit=limit, event=event, endpoint=endpoint)
         with self._database.read() as connection:
-            return table.deliveries(connection, limit, state=wanted, event_id=event, endpoint_id=endpoint)
+            return stored.deliveries(connection, limit, state=wanted, event_id=event, endpoint_id=endpoint)
 
     def get(self, id: int) -> Delivery:
         """
@@ -74,14 +85,15 @@ class Deliveries:
         Raises:
             NotFound: There is none.
         """
+        _check_number(id)
         with self._database.read() as connection:
-            delivery = table.delivery(connection, id)
+            delivery = stored.delivery(connection, id)
         if delivery is None:
             message = f"no delivery has the number {id!r}; webhooks.deliveries.list() shows the newest"
             raise NotFound(message)
         return delivery
 
-    def attempts(self, id: int) -> tuple[Attempt, ...]:
+    def attempts(self, id: int) -> builtins.list[Attempt]:
         """
         Every attempt of one delivery, in order.
 
@@ -90,4 +102,32 @@ class Deliveries:
         """
         self.get(id)
         with self._database.read() as connection:
-            return tuple(table.attempts(connection, id))
+            return stored.attempts(connection, id)
+
+
+def _state(given: DeliveryState | str) -> DeliveryState:
+    try:
+        return DeliveryState(given)
+    except ValueError:
+        message = f"no delivery is in the state {given!r}: the states are {', '.join(DeliveryState)}"
+        raise ConfigurationError(message) from None
+
+
+def _check_number(given: object) -> None:
+    if not isinstance(given, int):
+        message = f"a delivery is named by its number, not by {_kind(given)}: write delivery.id"
+        raise ConfigurationError(message)
+
+
+def _check(*, limit: object = 1, **texts: object) -> None:
+    if not isinstance(limit, int) or limit < 1:
+        message = f"limit is {limit!r}: give a whole number of at least 1"
+        raise ConfigurationError(message)
+    for name, given in texts.items():
+        if given is not None and not isinstance(given, str):
+            message = f"{name} is {_kind(given)}: give a text, such as its id"
+            raise ConfigurationError(message)
+
+
+def _kind(given: object) -> str:
+    return f"{type(given).__name__} {given!r}"

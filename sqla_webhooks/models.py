@@ -62,6 +62,28 @@ class Instant(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+class _Hidden(str):
+    """Text whose repr, which is what SQLAlchemy logs and puts into its errors, does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Secret(TypeDecorator[str]):
+    """Text that stands in no log and in no error."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's signature
+        return None if value is None else _Hidden(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002  # SQLAlchemy's signature
+        return None if value is None else _Hidden(value)
+
+
 # SQLite gives out row numbers only to INTEGER keys.
 _BigId = BigInteger().with_variant(Integer, "sqlite")
 # LONGBLOB and LONGTEXT on MySQL, whose plain BLOB and TEXT end at 64 KiB.
@@ -88,7 +110,7 @@ endpoint = Table(
     Column("public_id", String(40), nullable=False, unique=True),
     Column("url", Text, nullable=False),
     Column("events", Text, nullable=False),
-    Column("secret", Text, nullable=False),
+    Column("secret", Secret, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("description", Text, nullable=False),
     Column("created_at", Instant, nullable=False),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.receiver import Receiver
@@ -53,6 +57,32 @@ def test_a_secret_may_be_given(webhooks: Webhooks, sessions: Sessions, receiver:
     webhooks.drain()
 
     assert receiver.received[0].is_signed(secret)
+
+
+def test_a_secret_is_in_no_log_and_in_no_error_of_the_database(
+    webhooks: Webhooks, sessions: Sessions, engine: Engine, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLAlchemy writes the parameters of statements into both, and the rows into the log."""
+    with caplog.at_level(logging.DEBUG, "sqlalchemy"):
+        engine.echo = "debug"
+        endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
+        with sessions.begin() as session:
+            another = webhooks.endpoints.create(receiver.url(), events=["*"], session=session)
+            session.add(Product(sku="a"))
+        webhooks.drain()
+        engine.echo = False
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE webhook_endpoint"))
+    with pytest.raises(DBAPIError) as caught:
+        webhooks.endpoints.create(receiver.url(), events=["*"], secret=endpoint.secret)
+
+    assert len(receiver.received) == 2
+    assert "INSERT INTO webhook_endpoint" in caplog.text
+    assert endpoint.id in caplog.text
+    for secret in (endpoint.secret, another.secret):
+        assert secret not in caplog.text
+        assert secret not in str(caught.value)
+    assert receiver.received[0].is_signed(endpoint.secret) or receiver.received[0].is_signed(another.secret)
 
 
 def test_a_bad_secret_is_refused_and_not_repeated(webhooks: Webhooks) -> None:
@@ -123,6 +153,40 @@ def test_an_unknown_id_is_not_found(webhooks: Webhooks) -> None:
         webhooks.deliveries.get(1)
     with pytest.raises(NotFound, match="no delivery"):
         webhooks.deliveries.attempts(1)
+
+
+def test_an_endpoint_in_place_of_its_id_is_told_from_one(webhooks: Webhooks) -> None:
+    given: Any = webhooks.endpoints.create(URL, events=["*"])
+    for call in (
+        lambda: webhooks.endpoints.get(given),
+        lambda: webhooks.endpoints.update(given, events=["*"]),
+        lambda: webhooks.endpoints.disable(given),
+        lambda: webhooks.endpoints.enable(given),
+        lambda: webhooks.endpoints.delete(given),
+    ):
+        with pytest.raises(ConfigurationError, match=r"write endpoint\.id") as caught:
+            call()
+        assert given.secret not in str(caught.value)
+    number: Any = 7
+    with pytest.raises(ConfigurationError, match=r"not by int 7$"):
+        webhooks.endpoints.get(number)
+
+
+def test_what_cannot_be_looked_for_is_refused(webhooks: Webhooks) -> None:
+    given: Any = webhooks.endpoints.create(URL, events=["*"])
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: webhooks.deliveries.list(endpoint=given), "endpoint is NewEndpoint"),
+        (lambda: webhooks.deliveries.list(event=given), "event is NewEndpoint"),
+        (lambda: webhooks.deliveries.list(state="deadd"), "the states are pending, delivered, dead"),
+        (lambda: webhooks.deliveries.list(limit=0), "limit is 0"),
+        (lambda: webhooks.deliveries.get(given), "write delivery.id"),
+        (lambda: webhooks.deliveries.attempts(given), "write delivery.id"),
+        (lambda: webhooks.events.list(limit=-1), "limit is -1"),
+        (lambda: webhooks.events.get(given), "id is NewEndpoint"),
+    ]
+    for call, says in calls:
+        with pytest.raises(ConfigurationError, match=says):
+            call()
 
 
 def test_a_new_url_counts_for_what_waits_already(webhooks: Webhooks, sessions: Sessions, receiver: Receiver) -> None:

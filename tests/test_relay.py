@@ -279,7 +279,7 @@ def test_a_result_that_comes_after_the_lease_has_passed_on_is_not_recorded(
 
     (delivery,) = webhooks.deliveries.list()
     assert (delivery.state, delivery.attempts) == (DeliveryState.PENDING, 0)
-    assert webhooks.deliveries.attempts(delivery.id) == ()
+    assert webhooks.deliveries.attempts(delivery.id) == []
 
 
 def test_a_lease_given_by_a_clock_that_was_set_back_since_is_not_waited_for(

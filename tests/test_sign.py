@@ -409,3 +409,9 @@ def test_what_is_no_secret_is_refused_without_being_repeated(secret: Any, proble
         shown = "".join(traceback.format_exception(caught.value))
         text = str(secret).removeprefix("whsec_").strip()
         assert len(text) < 4 or text not in shown
+
+
+@pytest.mark.parametrize("body", [{"type": "order.created"}, None, 7])
+def test_a_body_that_was_parsed_already_is_told_from_one(body: Any) -> None:
+    with pytest.raises(ConfigurationError, match="as they came, before any parsing"):
+        verify(body, {}, SECRET)

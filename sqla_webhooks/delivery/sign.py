@@ -94,9 +94,9 @@ def verify(
     Raises:
         SignatureError: A header is missing or malformed, the timestamp is too
             far off, no signature fits, or the body is not a JSON object.
-        ConfigurationError: A secret is not one.
+        ConfigurationError: A secret is not one, or the body was parsed already.
     """
-    raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
+    raw = _raw(body)
     keys = [_key(one) for one in _several(secret)]
     message_id, sent_at, signatures = (_header(headers, name) for name in (ID, TIMESTAMP, SIGNATURE))
     _check_time(sent_at, tolerance, clock or SystemClock())
@@ -105,6 +105,15 @@ def verify(
         message = f"no {VERSION} signature in {SIGNATURE} fits: the body was changed, or another secret signed it"
         raise SignatureError(message)
     return _event(raw)
+
+
+def _raw(body: Any) -> bytes:
+    if isinstance(body, str):
+        return body.encode("utf-8", "surrogatepass")
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    message = f"the body is {type(body).__name__}: give the bytes of the request as they came, before any parsing"
+    raise ConfigurationError(message)
 
 
 def _several(secret: Any) -> Sequence[Any]:

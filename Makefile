@@ -3,16 +3,21 @@
 PYTHON ?= python3
 SA21 := .venv
 SA20 := .venv-sqlalchemy20
-# A pip that knows dependency groups.
+LOWEST := .venv-lowest
+# What the environments depend on: they are brought up to date when one of these changes.
+SETUP := Makefile pyproject.toml setup.cfg
+# The lower bounds of pyproject.toml, and the oldest urllib3 that will do.
+BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 blinker==1.8.0
 PIP := pip install --quiet --disable-pip-version-check
-TESTED := pyproject.toml setup.cfg
 
-.PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-long format clean
+.PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long format clean
+# Two builds in one tree would write to the same files.
+.NOTPARALLEL:
 
 demo: $(SA21)/.demo
 	$(SA21)/bin/python -m examples.shop
 
-test: lint test-sqlalchemy21 test-sqlalchemy20
+test: lint test-sqlalchemy21 test-sqlalchemy20 test-lowest
 
 lint: $(SA21)/.test
 	$(SA21)/bin/ruff check
@@ -20,14 +25,19 @@ lint: $(SA21)/.test
 	$(SA21)/bin/mypy
 	$(SA21)/bin/lint-imports
 
-# The newest of everything, orjson among it; the package as it lies here.
+# The newest SQLAlchemy, and orjson; the package as it lies here.
 test-sqlalchemy21: $(SA21)/.test
 	$(SA21)/bin/python -m pytest
 
-# SQLAlchemy 2.0 and no extras; the package as it would be installed from an index.
+# The newest SQLAlchemy 2.0 and no extras; the package as it would be installed.
 test-sqlalchemy20: $(SA20)/.test
-	$(SA20)/bin/python -m $(PIP) --force-reinstall --no-deps .
+	$(call install-afresh,$(SA20))
 	$(SA20)/bin/pytest
+
+# The oldest of everything that we say will do.
+test-lowest: $(LOWEST)/.test
+	$(call install-afresh,$(LOWEST))
+	$(LOWEST)/bin/pytest
 
 test-long: $(SA21)/.test
 	$(SA21)/bin/python -m pytest -m "long or not long"
@@ -37,15 +47,22 @@ format: $(SA21)/.test
 	$(SA21)/bin/ruff format
 
 clean:
-	rm -rf $(SA21) $(SA20) build dist *.egg-info
+	rm -rf $(SA21) $(SA20) $(LOWEST) build dist *.egg-info
 
-$(SA21)/.pip $(SA20)/.pip: %/.pip:
+# setuptools keeps what it once built in build/, deleted modules too.
+define install-afresh
+rm -rf build
+$(1)/bin/python -m $(PIP) --force-reinstall --no-deps .
+endef
+
+# A pip that knows dependency groups.
+$(SA21)/.pip $(SA20)/.pip $(LOWEST)/.pip: %/.pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $*
 	$*/bin/python -m $(PIP) --upgrade "pip>=25.1"
 	touch $@
 
-$(SA21)/.demo: $(SA21)/.pip $(TESTED)
+$(SA21)/.demo: $(SA21)/.pip $(SETUP)
 	$(SA21)/bin/python -m $(PIP) --editable . --group demo
 	touch $@
 
@@ -53,6 +70,10 @@ $(SA21)/.test: $(SA21)/.demo
 	$(SA21)/bin/python -m $(PIP) --upgrade "SQLAlchemy>=2.1,<2.2" --group lint
 	touch $@
 
-$(SA20)/.test: $(SA20)/.pip $(TESTED)
+$(SA20)/.test: $(SA20)/.pip $(SETUP)
 	$(SA20)/bin/python -m $(PIP) . "SQLAlchemy>=2.0.30,<2.1" --group test
+	touch $@
+
+$(LOWEST)/.test: $(LOWEST)/.pip $(SETUP)
+	$(LOWEST)/bin/python -m $(PIP) . $(BOUNDS) --group test
 	touch $@

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,12 @@ import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.local import LOCAL, Install
 from support.receiver import Receiver
 from support.shop import Base
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks
-
-#: What lets a test reach a receiver on this machine.
-LOCAL: dict[str, Any] = {"allow_http": True, "allow_networks": ["127.0.0.0/8"]}
-
-Install = Callable[..., Webhooks]
 
 
 @pytest.fixture

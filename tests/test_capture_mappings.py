@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import Engine, ForeignKey, String, TypeDecorator, event, func, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import (
@@ -21,6 +20,7 @@ from sqlalchemy.orm import (
     sessionmaker,
     synonym,
 )
+from support.local import Install
 from support.receiver import Receiver
 
 from sqla_webhooks import Webhooks

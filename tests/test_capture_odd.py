@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import (
     JSON,
     Column,
@@ -40,6 +39,7 @@ from sqlalchemy.orm import (
     relationship,
     sessionmaker,
 )
+from support.local import Install
 from support.receiver import Receiver
 
 from sqla_webhooks import Webhooks

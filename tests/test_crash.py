@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from support.receiver import PATIENCE, Received, Receiver
 
+#: Where the support is, and not the package's source: what is installed is tested.
+HERE = Path(__file__).parent
+
 #: The application: the same lines in every process, the install line among them.
 APPLICATION = """
 import sys, threading
@@ -63,7 +66,8 @@ def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A process of its own, killed in the end."""
     started = subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        cwd=HERE,
         stdout=subprocess.PIPE,
         text=True,
     )

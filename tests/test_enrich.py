@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, joinedload, object_session, selectinload, sessionmaker
+from support.local import Install
 from support.receiver import Receiver
 from support.shop import Animal, Customer, Dog, Order, Product, Seat, Ticket
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.local import Install
 from support.receiver import Receiver
 from support.shop import Order, Product
 

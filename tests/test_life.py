@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import LOCAL, Install
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.local import LOCAL, Install
 from support.receiver import PATIENCE, Receiver
 from support.shop import Product
 

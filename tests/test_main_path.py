@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conftest import Install
 from sqlalchemy.orm import Session, sessionmaker
+from support.local import Install
 from support.receiver import Receiver
 from support.shop import Order
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
+from support.local import Install
 from support.receiver import PATIENCE, Receiver
 from support.shop import Base, Customer, Order, Product
 from tenacity import wait_fixed
@@ -251,6 +251,7 @@ def test_processes_that_start_on_a_new_database_at_once(tmp_path: Path) -> None:
         started = [
             subprocess.Popen(
                 [sys.executable, "-c", STARTING, str(database)],
+                cwd=tmp_path,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -347,17 +348,17 @@ def test_in_memory_works_by_drain_and_says_so(
     engine.dispose()
 
 
-def loaded_by(statement: str) -> set[str]:
+def loaded_by(statement: str, directory: Path) -> set[str]:
     """The top-level modules beside the standard library's that *statement* loads in a process of its own."""
     script = f"{statement}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=directory, text=True, check=True)
     return set(done.stdout.split()) - sys.stdlib_module_names
 
 
-def test_the_core_packages_are_all_that_is_imported() -> None:
-    core = loaded_by("import sqlalchemy.orm, sqlalchemy.dialects.mysql, requests, tenacity, blinker")
+def test_the_core_packages_are_all_that_is_imported(tmp_path: Path) -> None:
+    core = loaded_by("import sqlalchemy.orm, sqlalchemy.dialects.mysql, requests, tenacity, blinker", tmp_path)
 
-    assert loaded_by("import sqla_webhooks") - core <= {"sqla_webhooks", "orjson"}
+    assert loaded_by("import sqla_webhooks", tmp_path) - core <= {"sqla_webhooks", "orjson"}
 
 
 #: What applications import. A name that goes from here is a breaking change.

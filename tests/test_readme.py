@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy.orm import Session, joinedload, sessionmaker
+from support.local import Install
 from support.receiver import PATIENCE, Receiver
 from support.shop import Customer, Order
 
@@ -36,27 +38,36 @@ def test_the_first_screen_ends_in_a_verified_delivery(tmp_path: Path) -> None:
     script = blocks("README.md")[0]
     assert len([line for line in script.splitlines() if line.strip()]) < 20
 
-    done = subprocess.run(
-        [sys.executable, "-c", script.replace("8000", str(free_port()))],  # that port may be somebody's
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    port = str(free_port())  # that of the text may be somebody's
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", script.replace("8000", port)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
 
-    assert done.returncode == 0, done.stderr
-    assert re.match(r"verified: \{'type': 'order.created', .*'data': \{'id': 1\}\}\n$", done.stdout)
+        assert done.returncode == 0, done.stderr
+        assert re.match(r"verified: \{'type': 'order.created', .*'data': \{'id': [12]\}\}\n$", done.stdout)
 
 
-def test_the_two_lines_and_the_enricher(install: Install, sessions: sessionmaker[Session], receiver: Receiver) -> None:
+def test_what_an_application_writes(install: Install, sessions: sessionmaker[Session], receiver: Receiver) -> None:
     """As it stands, but for a receiver on this machine in the partner's place."""
     install(sessions)
-    script = blocks("README.md")[1].replace("https://partner.example/hooks", receiver.url())
-    namespace: dict[str, Any] = {"Session": sessions, "Order": Order, "joinedload": joinedload}
+    application, once = blocks("README.md")[1:]
+    namespace: dict[str, Any] = {
+        "Session": sessions,
+        "Order": Order,
+        "joinedload": joinedload,
+    }
     before = set(enriching.receivers)
+    printed = io.StringIO()
     try:
-        exec(script, namespace)  # it is what the README tells people to write
+        exec(application, namespace)  # it is what the README tells people to write
+        with redirect_stdout(printed):
+            exec(once.replace("https://partner.example/hooks", receiver.url()), namespace)
         with sessions.begin() as session:
             session.add(Order(customer=Customer(email="a@example.com")))
         (request,) = receiver.wait_for(1)
@@ -64,7 +75,8 @@ def test_the_two_lines_and_the_enricher(install: Install, sessions: sessionmaker
         for key in enriching.receivers.keys() - before:
             enriching.disconnect(enriching.receivers[key])
 
-    assert request.event["data"]["customer"] == {"id": 1, "email": "a@example.com"}
+    event = request.verify(printed.getvalue().strip())
+    assert event["data"]["customer"] == {"id": 1, "email": "a@example.com"}
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/architecture.md"])

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.local import Install
 from support.receiver import Received, Receiver, by_row
 from support.shop import Product
 from tenacity import retry_if_result, stop_after_attempt, wait_fixed, wait_none

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Install
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.local import Install
 from support.receiver import PATIENCE, Received, Receiver
 from support.shop import Order, Product
 from tenacity import wait_fixed
@@ -373,7 +373,7 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
 ) -> None:
     webhooks = install(sessions, batch_window=0, poll_interval=0.05)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    failures = threading.Semaphore(4)  # each turn looks at the outbox, and at what is due
+    failures = threading.Semaphore(4)
 
     def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
         if threading.current_thread().name == NAME and failures.acquire(blocking=False):
@@ -383,7 +383,8 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
     put(sessions, "a")
 
     assert receiver.wait_for(1)
-    assert caplog.text.count("the relay could not go on") == 2
+    # A turn looks at what is due, and most turns at the outbox before that.
+    assert 2 <= caplog.text.count("the relay could not go on") <= 4
     assert "database is away" in caplog.text
 
 
@@ -468,11 +469,16 @@ def test_an_uninstalled_installation_is_let_go(install: Install, engine: Engine)
     assert reference() is None
 
 
+#: Where the support is, and not the package's source: what is installed is tested.
+HERE = Path(__file__).parent
+
+
 def run(script: str, *arguments: object) -> str:
     """A script of its own process, beside the tests' support; its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        cwd=HERE,
         capture_output=True,
         text=True,
         timeout=60,

@@ -127,6 +127,7 @@ def _parse(url: str) -> Url:
         (parsed.auth is not None, "has a user or password in it, which would end up in logs"),
         (parsed.fragment is not None, "has a #fragment, which no server would see"),
         (parsed.port == 0, "has port 0"),
+        ("%" in (parsed.host or "") and not (parsed.host or "").startswith("["), "cannot be read: its host has a %"),
     ):
         if wrong:
             message = f"the URL {what}"

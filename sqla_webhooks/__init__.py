@@ -3,8 +3,10 @@ Outgoing webhooks for any SQLAlchemy application, in one call.
 
     from sqla_webhooks import install
 
-    webhooks = install(Session)
-    webhooks.endpoints.create("https://partner.example/hooks", events=["order.*"])
+    webhooks = install(Session)  # at start-up
+
+    endpoint = webhooks.endpoints.create("https://partner.example/hooks", events=["order.*"])  # once
+    print(endpoint.secret)
 
 The way of the data, which is also the order of the modules:
 

@@ -1,7 +1,7 @@
 """
 What the changes of a transaction came to, row by row, made into events.
 
-Pure. An application that flushes five times, or whose lazy loads flush for it,
+No database and no clock. An application that flushes five times, or whose lazy loads flush for it,
 made one change in the eyes of everybody else: the one between its transaction's
 begin and end.
 """

@@ -47,7 +47,11 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What capture saw of one row in one flush. Values are JSON values."""
+    """
+    What capture saw of one row in one flush.
+
+    Its values are Python's on the way to the outbox, and JSON's from there on.
+    """
 
     resource: str
     operation: Operation
@@ -57,7 +61,8 @@ class Change:
     data: dict[str, Any]
     #: The attributes that changed, to their old value where that is known.
     previous: dict[str, Any] = field(default_factory=dict)
-    #: Updates only: the attributes that changed, the ones of unknown old value too.
+    #: Updates: the attributes that changed, the ones of unknown old value too. Deletes of a row that the same
+    #: transaction has updated: those of which `data` has the later value, since that before is not known.
     changed: tuple[str, ...] = ()
     #: Updates of the primary key only: the identity before.
     moved_from: tuple[Any, ...] | None = None

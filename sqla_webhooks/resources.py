@@ -93,9 +93,10 @@ class Resources:
             return self._shapes[mapper]
         except KeyError:
             shape = self._make(mapper)
-        if shape is not None:
+        kept = self._shapes.setdefault(mapper, shape)
+        if shape is not None and kept is shape:
             self._warn_of_namesakes(shape)
-        return self._shapes.setdefault(mapper, shape)
+        return kept
 
     def names(self) -> frozenset[str]:
         """Every resource captured, of the classes mapped so far in this process."""

@@ -14,7 +14,7 @@ receivers weakly: connect a lambda or a nested function with `weak=False`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import blinker
@@ -49,9 +49,9 @@ class Signal(blinker.Signal):
 
     set_class: Any = _InOrder
 
-    def receivers_in_order(self, sender: Any) -> Iterator[Callable[..., Any]]:
+    def receivers_in_order(self, sender: Any) -> list[Callable[..., Any]]:
         """Each live receiver for *sender*, none if the signal is muted."""
-        return iter(()) if self.is_muted else iter(list(self.receivers_for(sender)))
+        return [] if self.is_muted else list(self.receivers_for(sender))
 
     def tell(self, sender: Any, **arguments: Any) -> None:
         """Call each receiver; one that raises is logged and the next is called."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import uuid
+import weakref
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -481,6 +483,16 @@ def test_the_session_keeps_nothing_alive_and_nothing_of_ours(sent: Sent, session
         session.commit()
 
         assert session.info == before == {}
+        rows = [Product(sku="d"), Product(sku="e")]
+        session.add_all(rows)
+        session.flush()
+        rows[0].stock = 1
+        session.flush()
+        gone = [weakref.ref(row) for row in rows]
+        del rows
+        gc.collect()
+
+        assert [one() for one in gone] == [None, None]  # though the transaction is open
 
 
 def test_a_subscription_made_in_a_transaction_counts_in_it(
@@ -598,7 +610,7 @@ def test_left_out_secrets_are_logged_once(
     assert caplog.text.count("['api_key', 'password_hash']") == 1
 
 
-def test_status_enum_roundtrip(sent: Sent, sessions: Sessions) -> None:
+def test_an_enum_that_changes_is_sent_by_its_values(sent: Sent, sessions: Sessions) -> None:
     key = uuid.uuid4()
     with sessions.begin() as session:
         session.add(Ticket(id=key))

@@ -9,7 +9,7 @@ foreign keys. The truth about who was inserted, updated and deleted is in
 asked for, without orphans and with objects that did not change.
 
 Nothing here loads through the ORM, and nothing keeps an object alive: the
-notes live on the flush's own context.
+notes are forgotten with the flush.
 """
 
 from __future__ import annotations

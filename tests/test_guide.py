@@ -1,0 +1,180 @@
+"""The guide's code, run as it stands, each block beside the application that it supposes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, ForeignKey
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+    sessionmaker,
+)
+from support.local import Install
+from support.receiver import Receiver
+from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
+
+import sqla_webhooks
+from sqla_webhooks import DeliveryError, Webhooks, enriching
+
+GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
+BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Customer(Base):
+    __tablename__ = "guide_customer"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
+
+
+class Order(Base):
+    __tablename__ = "guide_order"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer_id: Mapped[int] = mapped_column(ForeignKey(Customer.id))
+    customer: Mapped[Customer] = relationship()
+    lines: Mapped[list[Line]] = relationship()
+
+
+class Line(Base):
+    __tablename__ = "guide_line"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey(Order.id))
+
+
+@dataclass
+class Application:
+    """What the guide supposes, and what its blocks have added."""
+
+    engine: Engine
+    webhooks: Webhooks
+    receiver: Receiver
+    names: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, first_line: str) -> None:
+        """Execute the block that begins so."""
+        (block,) = [block for block in BLOCKS if block.startswith(first_line)]
+        exec(block.replace("https://partner.example/hooks", self.receiver.url()), self.names)
+
+    def order(self) -> None:
+        with self.names["Session"].begin() as session:
+            session.add(Order(customer=Customer(email="a@example.com"), lines=[Line()]))
+
+
+@pytest.fixture
+def application(install: Install, engine: Engine, receiver: Receiver) -> Iterator[Application]:
+    Base.metadata.create_all(engine)
+    sessions = sessionmaker(engine)
+    webhooks = install(sessions, deliver=False)
+    application = Application(engine, webhooks, receiver)
+    application.names |= {
+        "Session": sessions,
+        "webhooks": webhooks,
+        "install": sqla_webhooks.install,
+        "enricher": sqla_webhooks.enricher,
+        "Order": Order,
+        "joinedload": joinedload,
+        "selectinload": selectinload,
+    }
+    before = set(enriching.receivers)
+    yield application
+    for key in enriching.receivers.keys() - before:
+        enriching.disconnect(enriching.receivers[key])
+
+
+def test_every_block_is_run_here() -> None:
+    run = re.findall(r"application\.run\((['\"])(.+)\1\)", Path(__file__).read_text(encoding="utf-8"))
+    firsts = tuple(first for _, first in run)
+    assert [block for block in BLOCKS if not block.startswith(firsts)] == []
+
+
+def test_installing(application: Application) -> None:
+    webhooks = application.webhooks
+    application.run("webhooks = install(Session)")
+
+    assert application.names["webhooks"] is webhooks
+
+
+def test_endpoints(application: Application) -> None:
+    application.run("endpoint = webhooks.endpoints.create(")
+
+    assert application.names["endpoint"].secret.startswith("whsec_")
+    assert application.webhooks.endpoints.list() == []
+
+
+def test_enrichers(application: Application) -> None:
+    application.run("@enricher(Order, options=[selectinload(Order.lines), joinedload(Order.customer)])")
+    application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.order()
+    application.webhooks.drain()
+
+    assert application.receiver.events()[0]["data"]["customer"] == {"id": 1, "email": "a@example.com"}
+
+
+def test_strategies(application: Application) -> None:
+    application.names |= {
+        "Session": sessionmaker(application.engine),
+        "wait_exponential": wait_exponential,
+        "stop_after_delay": stop_after_delay,
+        "retry_if_exception_type": retry_if_exception_type,
+        "retry_if_result": retry_if_result,
+        "DeliveryError": DeliveryError,
+    }
+    application.run("install(Session, wait=wait_exponential(min=1, max=3600), stop=stop_after_delay(86400),")
+    with sqla_webhooks.install(application.names["Session"]) as webhooks:
+        assert webhooks.settings.retries.next_delay(3, 60, outcome=DeliveryError()) == 4
+        assert webhooks.settings.retries.next_delay(3, 86400, outcome=DeliveryError()) is None
+
+
+def test_what_happened(application: Application) -> None:
+    application.names["endpoint"] = application.webhooks.endpoints.create(
+        application.receiver.url(), events=["order.*"]
+    )
+    application.order()
+    application.run("drained = webhooks.drain(timeout=30)")
+    (application.names["delivery"],) = application.webhooks.deliveries.list()
+    application.run('webhooks.events.list(type="order.created", limit=20)')
+
+    assert application.names["drained"].complete
+
+
+def test_receivers(application: Application) -> None:
+    endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.order()
+    application.webhooks.drain()
+    (request,) = application.receiver.received
+    application.names |= {"request_body": request.body, "request_headers": request.headers, "secret": endpoint.secret}
+    application.run("from sqla_webhooks import SignatureError, verify")
+
+    assert application.names["event"] == request.event
+
+
+def test_a_moved_clock(application: Application, install: Install) -> None:
+    application.names |= {"datetime": datetime, "timedelta": timedelta, "UTC": UTC, "threading": threading}
+    application.run("class MovedClock:")
+    clock = application.names["MovedClock"]()
+    sessions = sessionmaker(application.engine)
+    webhooks = install(sessions, clock=clock, deliver=False)
+    endpoint = webhooks.endpoints.create(application.receiver.url(), events=["*"])
+    application.receiver.answer(500)
+    with sessions.begin() as session:
+        session.add(Customer(email="a@example.com"))
+    webhooks.drain()
+    clock.time += timedelta(seconds=6)
+    webhooks.drain()
+
+    assert [request.is_signed(endpoint.secret) for request in application.receiver.received] == [True, True]

@@ -12,6 +12,7 @@ from support.clock import MovedClock
 from support.local import LOCAL, Install
 from support.receiver import Receiver
 from support.shop import Base
+from support.threads import Gate
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks
@@ -70,6 +71,14 @@ def install() -> Iterator[Install]:
 def webhooks(install: Install, sessions: sessionmaker[Session], clock: MovedClock) -> Webhooks:
     """An installation on `sessions` that relays by `drain()` only, on the moved clock."""
     return install(sessions, deliver=False, clock=clock)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Open in the end, so that nobody is left behind it."""
+    gate = Gate()
+    yield gate
+    gate.open()
 
 
 @pytest.fixture(autouse=True)

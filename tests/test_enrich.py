@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, joinedload, object_session, selectinload, sessionmaker
+from support.faults import refusing
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Animal, Customer, Dog, Order, Product, Seat, Ticket
@@ -330,16 +331,8 @@ def test_a_database_that_is_locked_under_an_enricher_s_load_is_waited_for(
     webhooks.enricher(Product)(lambda _row, payload: payload.update(found=True))
     with sessions.begin() as session:
         session.add(Product(sku="a"))
-    locked = [True]
-
-    def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if "FROM product" in statement and locked:
-            raise OperationalError(statement, {}, Exception("database is locked"))
-
-    event.listen(engine, "before_cursor_execute", refuse)
-    with pytest.raises(OperationalError, match="locked"):
+    with refusing(engine, "FROM product"), pytest.raises(OperationalError, match="disk is full"):
         webhooks.drain()
-    locked.clear()
 
     assert sent(webhooks, receiver)[0]["found"] is True
 
@@ -350,16 +343,10 @@ def test_a_load_that_fails_once_is_made_again(
     webhooks.enricher(Product)(lambda _row, payload: payload.update(found=True))
     with sessions.begin() as session:
         session.add(Product(sku="a"))
-    refused: list[str] = []
 
-    def refuse_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if "FROM product" in statement and not refused:
-            refused.append(statement)
-            raise OperationalError(statement, {}, Exception("database is locked"))
-
-    event.listen(engine, "before_cursor_execute", refuse_once)
-
-    assert sent(webhooks, receiver)[0]["found"] is True
+    with refusing(engine, "FROM product", times=1) as refused:
+        assert sent(webhooks, receiver)[0]["found"] is True
+    assert refused
 
 
 def test_a_database_that_goes_away_under_an_enricher_s_load_is_waited_for(

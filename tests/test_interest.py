@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.local import Install
 from support.receiver import Receiver
-from support.shop import Order, Product
+from support.shop import Order, Product, put
 
 from sqla_webhooks import Webhooks
 from sqla_webhooks.capture.interest import FRESH, UNDATED, Interest
@@ -23,11 +23,6 @@ Sessions = sessionmaker[Session]
 def elsewhere(install: Install, engine: Engine, clock: MovedClock) -> Webhooks:
     """Another process, as good as: nobody here is told what it does."""
     return install(sessionmaker(engine), deliver=False, clock=clock)
-
-
-def put(sessions: Sessions, sku: str) -> None:
-    with sessions.begin() as session:
-        session.add(Product(sku=sku))
 
 
 def arrived(webhooks: Webhooks, receiver: Receiver) -> list[str]:

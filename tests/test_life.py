@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -14,63 +15,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.local import LOCAL, Install
 from support.receiver import PATIENCE, Receiver
-from support.shop import Product
+from support.shop import Product, put
+from support.threads import Gate, aside, relays
 
 import sqla_webhooks
 from sqla_webhooks import DeliveryState, Webhooks, delivered
 from sqla_webhooks.relay.baton import Baton
-from sqla_webhooks.relay.thread import NAME
 
 Sessions = sessionmaker[Session]
-
-
-def relays() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == NAME]
-
-
-def put(sessions: Sessions, *skus: str) -> None:
-    for sku in skus:
-        with sessions.begin() as session:
-            session.add(Product(sku=sku))
-
-
-class Gate:
-    """A place where a thread is held until it is let through."""
-
-    def __init__(self) -> None:
-        self.reached, self._open = threading.Event(), threading.Event()
-
-    def __call__(self, *_: object, **__: object) -> None:
-        self.reached.set()
-        assert self._open.wait(PATIENCE)
-
-    def wait(self) -> None:
-        assert self.reached.wait(PATIENCE)
-
-    def open(self) -> None:
-        self._open.set()
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
-def aside(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
-    """Run *function* in a thread; what it returned, or raised, will be in the list."""
-    came: list[Any] = []
-
-    def run() -> None:
-        try:
-            came.append(function())
-        except Exception as error:  # noqa: BLE001  # the test looks at it
-            came.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, came
 
 
 # ------------------------------------------------------------------ its end
@@ -290,15 +242,26 @@ def test_a_second_stop_does_not_cut_the_first_short(
 # ------------------------------------------------------------------ no thread to be had
 
 
-def test_an_install_that_fails_leaves_nothing(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_self: object) -> None:
-        message = "can't start new thread"
-        raise RuntimeError(message)
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Within it, the system has no more threads."""
 
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="can't start"):
-            sqla_webhooks.install(sessions)
+    @contextmanager
+    def within() -> Iterator[None]:
+        def refuse(_self: object) -> None:
+            message = "can't start new thread"
+            raise RuntimeError(message)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return within
+
+
+def test_an_install_that_fails_leaves_nothing(sessions: Sessions, no_threads: Any) -> None:
+    with no_threads(), pytest.raises(RuntimeError, match="can't start"):
+        sqla_webhooks.install(sessions)
 
     assert [name for name in vars(sessions.class_) if "webhooks" in name] == []
     with sqla_webhooks.install(sessions) as webhooks:
@@ -307,18 +270,11 @@ def test_an_install_that_fails_leaves_nothing(sessions: Sessions, monkeypatch: p
 
 
 def test_a_thread_that_could_not_be_started_may_be_stopped(
-    install: Install, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    install: Install, sessions: Sessions, no_threads: Any
 ) -> None:
     webhooks = install(sessions, deliver=False)
-
-    def refuse(_self: object) -> None:
-        message = "can't start new thread"
-        raise RuntimeError(message)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="can't start"):
-            webhooks.start()
+    with no_threads(), pytest.raises(RuntimeError, match="can't start"):
+        webhooks.start()
 
     assert webhooks.stop()
     webhooks.start()

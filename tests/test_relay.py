@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.faults import refusing
 from support.local import Install
 from support.receiver import Received, Receiver, by_row
 from support.shop import Product
@@ -368,16 +369,11 @@ def test_a_result_whose_record_fails_is_recorded_by_the_next_try(
 ) -> None:
     webhooks = install(sessions, deliver=False, clock=clock, wait=wait_none())
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    broken: list[str] = []
-
-    def refuse_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if "INSERT INTO webhook_attempt" in statement and not broken:
-            broken.append(statement)
-            raise OperationalError(statement, {}, Exception("the disk is full"))
-
-    event.listen(engine, "before_cursor_execute", refuse_once)
     put(sessions, "a")
-    with pytest.raises(OperationalError, match="disk is full"):
+    with (
+        refusing(engine, "INSERT INTO webhook_attempt", times=1),
+        pytest.raises(OperationalError, match="disk is full"),
+    ):
         webhooks.drain()
     clock.advance(61)  # its lease has ended, and it is not claimed again: what is in hand is recorded first
     webhooks.drain()
@@ -390,16 +386,8 @@ def test_a_result_whose_record_fails_is_recorded_by_the_next_try(
 def test_a_fan_out_that_fails_is_done_again_whole(
     webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, engine: Engine
 ) -> None:
-    broken: list[str] = []
-
-    def refuse_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if "INSERT INTO webhook_delivery" in statement and not broken:
-            broken.append(statement)
-            raise OperationalError(statement, {}, Exception("the disk is full"))
-
-    event.listen(engine, "before_cursor_execute", refuse_once)
     put(sessions, "a")
-    with pytest.raises(OperationalError, match="disk is full"):
+    with refusing(engine, "INSERT INTO webhook_delivery"), pytest.raises(OperationalError, match="disk is full"):
         webhooks.drain()
     assert webhooks.events.list() == []
     webhooks.drain()

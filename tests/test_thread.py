@@ -18,25 +18,16 @@ from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.faults import refusing
 from support.local import Install
 from support.receiver import PATIENCE, Received, Receiver
-from support.shop import Order, Product
+from support.shop import Order, Product, put
+from support.threads import Gate, aside, relays
 from tenacity import wait_fixed
 
 from sqla_webhooks import ConfigurationError, DeliveryState, Webhooks, delivered
-from sqla_webhooks.relay.thread import NAME
 
 Sessions = sessionmaker[Session]
-
-
-def relays() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == NAME]
-
-
-def put(sessions: Sessions, *skus: str) -> None:
-    for sku in skus:
-        with sessions.begin() as session:
-            session.add(Product(sku=sku))
 
 
 class Heard:
@@ -145,24 +136,18 @@ def test_a_receiver_that_hangs_does_not_hold_up_another(
 
 
 def test_stop_records_what_is_in_flight_and_start_goes_on(
-    install: Install, sessions: Sessions, receiver: Receiver
+    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
 ) -> None:
     webhooks = install(sessions, batch_window=0)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    arrived, answer = threading.Event(), threading.Event()
-
-    def hold(_request: Received) -> None:
-        arrived.set()
-        assert answer.wait(PATIENCE)
-
-    receiver.on_request = hold
+    receiver.on_request = gate
     put(sessions, "a")
-    assert arrived.wait(PATIENCE)
-    releasing = threading.Timer(0.05, answer.set)
-    releasing.start()
-    assert webhooks.stop(timeout=PATIENCE)
-    releasing.join()
+    gate.wait()
+    stopping, came = aside(lambda: webhooks.stop(timeout=PATIENCE))
+    gate.open()
+    stopping.join(PATIENCE)
 
+    assert came == [True]
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
     assert relays() == []
     put(sessions, "b")  # captured, and not sent
@@ -173,22 +158,17 @@ def test_stop_records_what_is_in_flight_and_start_goes_on(
     assert [one.event["resource_id"] for one in receiver.wait_for(2)] == ["a", "b"]
 
 
-def test_stop_does_not_wait_longer_than_it_is_told(install: Install, sessions: Sessions, receiver: Receiver) -> None:
+def test_stop_does_not_wait_longer_than_it_is_told(
+    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
+) -> None:
     webhooks = install(sessions, batch_window=0)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    arrived, answer = threading.Event(), threading.Event()
-
-    def hold(_request: Received) -> None:
-        arrived.set()
-        answer.wait(PATIENCE)
-
-    receiver.on_request = hold
+    receiver.on_request = gate
     put(sessions, "a")
-    assert arrived.wait(PATIENCE)
+    gate.wait()
     webhooks.stop(timeout=0.05)
 
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.PENDING]
-    answer.set()
 
 
 def test_start_and_stop_from_many_threads(
@@ -229,46 +209,37 @@ def test_two_retries_are_both_made_when_they_are_due(
     assert len(receiver.received) == 4
 
 
-def test_start_after_a_stop_that_was_not_waited_for(install: Install, sessions: Sessions, receiver: Receiver) -> None:
+def test_start_after_a_stop_that_was_not_waited_for(
+    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
+) -> None:
     webhooks = install(sessions, batch_window=0)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    arrived, answer = threading.Event(), threading.Event()
-
-    def hold(_request: Received) -> None:
-        arrived.set()
-        answer.wait(PATIENCE)
-
-    receiver.on_request = hold
+    receiver.on_request = gate
     put(sessions, "a")
-    assert arrived.wait(PATIENCE)
+    gate.wait()
     webhooks.stop(timeout=0)
     webhooks.start()
     receiver.on_request = None
     put(sessions, "b")
     assert [one.event["resource_id"] for one in receiver.wait_for(1)] == ["b"]
-    answer.set()
 
 
 def test_a_result_whose_record_fails_is_not_dropped_by_stop(
-    install: Install, sessions: Sessions, engine: Engine, receiver: Receiver
+    install: Install, sessions: Sessions, engine: Engine, receiver: Receiver, gate: Gate
 ) -> None:
     webhooks = install(sessions, batch_window=0)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    failed_once, stopped = threading.Event(), threading.Event()
 
-    def refuse_once(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if "INSERT INTO webhook_attempt" in statement and not failed_once.is_set():
-            failed_once.set()
-            assert stopped.wait(PATIENCE)
-            raise OperationalError(statement, {}, Exception("the disk is full"))
+    def at_the_gate() -> bool:
+        gate()
+        return True
 
-    event.listen(engine, "before_cursor_execute", refuse_once)
-    put(sessions, "a")
-    assert failed_once.wait(PATIENCE)
-    stopping = threading.Thread(target=webhooks.stop, args=(PATIENCE,))
-    stopping.start()
-    stopped.set()
-    stopping.join()
+    with refusing(engine, "INSERT INTO webhook_attempt", times=1, when=at_the_gate):
+        put(sessions, "a")
+        gate.wait()
+        stopping, _ = aside(lambda: webhooks.stop(PATIENCE))
+        gate.open()
+        stopping.join(PATIENCE)
 
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
 
@@ -373,19 +344,13 @@ def test_a_database_that_fails_for_a_while_is_waited_for(
 ) -> None:
     webhooks = install(sessions, batch_window=0, poll_interval=0.05)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    failures = threading.Semaphore(4)
+    with refusing(engine, "", times=4, when=lambda: threading.current_thread() in relays()):
+        put(sessions, "a")
 
-    def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if threading.current_thread().name == NAME and failures.acquire(blocking=False):
-            raise OperationalError(statement, {}, Exception("the database is away"))
-
-    event.listen(engine, "before_cursor_execute", refuse)
-    put(sessions, "a")
-
-    assert receiver.wait_for(1)
+        assert receiver.wait_for(1)
     # A turn looks at what is due, and most turns at the outbox before that.
     assert 2 <= caplog.text.count("the relay could not go on") <= 4
-    assert "database is away" in caplog.text
+    assert "disk is full" in caplog.text
 
 
 def test_what_is_due_goes_on_whatever_is_wrong_with_the_outbox(
@@ -397,14 +362,8 @@ def test_what_is_due_goes_on_whatever_is_wrong_with_the_outbox(
     put(sessions, "a")
     webhooks.drain()
     clock.advance(6)
-
-    def refuse(_c: Any, _u: Any, statement: str, *_: object) -> None:
-        if "INSERT INTO webhook_event" in statement:
-            raise OperationalError(statement, {}, Exception("no"))
-
-    event.listen(engine, "before_cursor_execute", refuse)
     put(sessions, "b")
-    with pytest.raises(OperationalError):
+    with refusing(engine, "INSERT INTO webhook_event"), pytest.raises(OperationalError, match="disk is full"):
         webhooks.drain()
 
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]

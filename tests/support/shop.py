@@ -1,4 +1,4 @@
-"""Mapped classes for the tests."""
+"""Mapped classes for the tests, and the simplest thing that can be done with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from sqlalchemy import JSON, Computed, ForeignKey, Numeric, String, TypeDecorator, Uuid, func, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, deferred, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, deferred, mapped_column, relationship, sessionmaker
 
 
 class Base(DeclarativeBase):
@@ -127,3 +127,10 @@ class Dog(Animal):
     tricks: Mapped[int] = mapped_column(default=0)
 
     __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # declarative's own form
+
+
+def put(sessions: sessionmaker[Session], *skus: str) -> None:
+    """Commit a new product for each, each in a transaction of its own."""
+    for sku in skus:
+        with sessions.begin() as session:
+            session.add(Product(sku=sku))

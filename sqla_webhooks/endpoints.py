@@ -135,6 +135,7 @@ class Endpoints:
         Raises:
             InvalidURL, InvalidSubscription, NotFound: As for `create()` and `get()`.
         """
+        _check_id(id)
         values: dict[str, Any] = {}
         if url is not None:
             values["url"] = self._rules.check_url(url)
@@ -155,6 +156,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
+        _check_id(id)
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False)
             stored.hold(connection, id)
@@ -167,6 +169,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
+        _check_id(id)
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=True)
             stored.release(connection, id, now=self._clock.now())
@@ -182,13 +185,13 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
+        _check_id(id)
         now = self._clock.now()
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False, deleted_at=now, secret="")
             stored.cancel(connection, id, now=now)
 
     def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
-        _check_id(public_id)
         if not stored.change(connection, public_id, now=self._clock.now(), **values):
             raise _not_found(public_id)
 
@@ -204,7 +207,8 @@ class Endpoints:
         if session is not None:
             connection = self._database.of_session(session)
             self._effects.being_written(session, connection)
-            yield connection
+            with self._database.schema_of_ours(connection):
+                yield connection
             return
         with self._database.write() as connection:
             yield connection

@@ -214,7 +214,8 @@ def _foreign(mapper: Mapper[Any], columns: Mapping[str, Column[Any]]) -> dict[st
 def _table_name(mapper: Mapper[Any]) -> str:
     """The same in every process: of the class's own table, or of all that it selects from."""
     table = mapper.local_table
-    return table.fullname if isinstance(table, Table) else "+".join(sorted(one.fullname for one in mapper.tables))
+    # As plain text: the names of tables are of a type of their own, which a JSON library does not know.
+    return str(table.fullname) if isinstance(table, Table) else "+".join(sorted(one.fullname for one in mapper.tables))
 
 
 def _holds_json(column: Column[Any]) -> bool:

@@ -32,7 +32,8 @@ class Interest:
     The subscriptions, as this process knows them.
 
     Read in the application's threads, refreshed there and in the relay's. All
-    that is known is one value, replaced as a whole, so there is no lock.
+    that is known is one value, replaced as a whole, so there is no lock: of two
+    looks that end at once the older may be kept, which is as old as it says.
     """
 
     def __init__(self, clock: Clock, *, everything: bool) -> None:
@@ -67,7 +68,7 @@ class Interest:
         known = self._known
         seen = revision == known.revision and as_of != UNDATED
         patterns = known.patterns if seen else Patterns.of(subscribed.patterns(connection))
-        if as_of > known.as_of:
+        if as_of > self._known.as_of:
             self._known = _Known(revision, as_of, patterns)
         return patterns
 

@@ -27,7 +27,7 @@ from sqla_webhooks.capture.unit_of_work import Found, Notes, State
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
 from sqla_webhooks.outbox.database import Database
-from sqla_webhooks.outbox.write import write
+from sqla_webhooks.outbox.write import take_write_lock, write
 from sqla_webhooks.resources import Resources, Shape
 from sqla_webhooks.subscriptions import Patterns
 
@@ -187,7 +187,7 @@ class Capture:
             shape = self._shape(session, transaction, state.mapper)
             return shape if shape is not None and (not fresh or wanted(shape)) else None
 
-        return unit_of_work.note(session, shape_of, may_read=wanted)
+        return unit_of_work.note(session, shape_of, may_read=wanted, lock=self._take_write_lock)
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -241,7 +241,8 @@ class Capture:
             if not isinstance(session.get_bind(touched.mapper), Connection):
                 as_of = transaction.begun_at
         try:
-            return self._interest.look(connection, as_of=as_of)
+            with self._database.schema_of_ours(connection):
+                return self._interest.look(connection, as_of=as_of)
         except SQLAlchemyError as error:
             raise _unreadable(connection, error) from error
 
@@ -251,7 +252,7 @@ class Capture:
             return transaction.shapes[mapper]
         except KeyError:
             shape = self._resources.shape(mapper)
-        if shape is not None and not self._database.is_behind(bind := session.get_bind(mapper)):
+        if shape is not None and not self._database.holds(bind := session.get_bind(mapper)):
             self._say_foreign(bind)
             shape = None
         transaction.shapes[mapper] = shape
@@ -277,7 +278,12 @@ class Capture:
             changes.setdefault(connections[one.shape], []).append(one.change)
         transaction.id = transaction.id or secrets.token_hex(16)
         for connection, some in changes.items():
-            write(connection, some, transaction=transaction.id, captured_at=self._clock.now(), report=self._report)
+            with self._database.schema_of_ours(connection):
+                write(connection, some, transaction=transaction.id, captured_at=self._clock.now(), report=self._report)
+
+    def _take_write_lock(self, connection: Connection) -> None:
+        with self._database.schema_of_ours(connection):
+            take_write_lock(connection)
 
     def _transaction(self, session: Session) -> _Transaction:
         current: _Transaction | None = session.info.get(self._key)

@@ -34,7 +34,7 @@ def read(session: Session, shape: Shape, wanted: Mapping[Identity, T]) -> Iterat
         DBAPIError: The database failed.
     """
     connection = session.connection(bind_arguments={"mapper": shape.mapper})
-    for some in chunks(list(wanted)):
+    for some in chunks(list(wanted), width=len(shape.key)):
         rows = _rows(connection, shape, some)
         if len(rows) == len(some) == 1:  # whatever the database has made of the key: "5" may have become 5
             yield wanted[some[0]], rows[0][1]

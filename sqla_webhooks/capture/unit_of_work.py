@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sqlalchemy import JSON, Column
+from sqlalchemy import JSON, Column, Connection
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import InstanceState, LoaderCallableStatus, Session, UOWTransaction
 
 from sqla_webhooks.capture import rows
 from sqla_webhooks.events import Change, Operation
-from sqla_webhooks.outbox.write import write_first
 from sqla_webhooks.resources import Shape
 
 State: TypeAlias = InstanceState[Any]
@@ -59,7 +58,9 @@ class Found:
 # --------------------------------------------------------------------------- before the flush
 
 
-def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], bool]) -> Notes:
+def note(
+    session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], bool], lock: Callable[[Connection], None]
+) -> Notes:
     """
     Note what the flush will forget.
 
@@ -69,6 +70,7 @@ def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], boo
 
     Args:
         may_read: Whether such a query is worth it for a shape.
+        lock: Called once with each connection on which there will be one, before it.
     """
     notes: dict[State, Note] = {}
     incomplete: dict[State, Shape] = {}
@@ -85,7 +87,7 @@ def note(session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], boo
         notes[state] = Note(previous)
         if may_read(shape) and _lacks(state, shape, previous, gone=gone):
             incomplete[state] = shape
-    _complete(session, notes, incomplete)
+    _complete(session, notes, incomplete=incomplete, lock=lock)
     return notes
 
 
@@ -122,9 +124,17 @@ def _lacks(state: State, shape: Shape, previous: Mapping[str, Any], *, gone: boo
     return gone and not shape.columns.keys() <= state.dict.keys()
 
 
-def _complete(session: Session, notes: Mapping[State, Note], incomplete: Mapping[State, Shape]) -> None:
-    for shape, states in _by_shape(incomplete).items():
-        write_first(session.connection(bind_arguments={"mapper": shape.mapper}))
+def _complete(
+    session: Session,
+    notes: Mapping[State, Note],
+    *,
+    incomplete: Mapping[State, Shape],
+    lock: Callable[[Connection], None],
+) -> None:
+    by_shape = _by_shape(incomplete)
+    for connection in {session.connection(bind_arguments={"mapper": shape.mapper}) for shape in by_shape}:
+        lock(connection)
+    for shape, states in by_shape.items():
         of_identity = {_identity(state): state for state in states}
         for state, values in rows.read(session, shape, of_identity):
             found = notes[state]

@@ -53,7 +53,8 @@ class Rows:
         options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
         self._by_value: dict[tuple[Any, ...], Any] = {}
         self._by_json: dict[bytes, Any] = {}
-        for some in chunks(list({_key(event.identity): self._identities[event.id] for event in events}.values())):
+        wanted = list({_key(event.identity): self._identities[event.id] for event in events}.values())
+        for some in chunks(wanted, width=len(columns)):
             key = columns[0].in_([one[0] for one in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
             for row in session.scalars(select(mapper.class_).where(key).options(*options)).unique():
                 self._keep(mapper.primary_key_from_instance(row), row)

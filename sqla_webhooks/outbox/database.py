@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
@@ -25,18 +25,17 @@ from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
 
 T = TypeVar("T")
 
-#: Options of a statement on the application's connection: our tables are where `install()` has made them, whatever
-#: schema the session's own shall be taken for.
-HERE: dict[str, Any] = {"schema_translate_map": None}
+_SCHEMAS = "schema_translate_map"
 
-#: Values in one IN list: SQLite before 3.32 takes 999 bound parameters in a statement.
-_CHUNK = 500
+#: Bound parameters in one IN list: SQLite before 3.32 takes 999 in a statement.
+_PARAMETERS = 500
 
 
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """*values* in pieces that fit an IN list."""
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
+def chunks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
+    """*values*, of *width* parameters each, in pieces that fit an IN list."""
+    size = max(1, _PARAMETERS // width)
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 class Database:
@@ -51,6 +50,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.in_memory = _in_memory(engine)
+        self._schemas = engine.get_execution_options().get(_SCHEMAS)
         # Connections of the single-connection case that have begun; weak, as a
         # connection that is dropped unclosed ends its transaction.
         self._begun: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -96,7 +96,7 @@ class Database:
         """
         bind_arguments = {} if session.bind is not None else {"bind": self.engine}
         connection = session.connection(bind_arguments=bind_arguments)
-        if not self.is_behind(connection):
+        if not self.holds(connection):
             message = (
                 f"the session writes to {connection.engine.url!r} and the webhook_ tables are on {self.engine.url!r}: "
                 "give a session of the factory that install() got"
@@ -104,10 +104,28 @@ class Database:
             raise ConfigurationError(message)
         return connection
 
-    def is_behind(self, bind: Engine | Connection) -> bool:
+    def holds(self, bind: Engine | Connection) -> bool:
         """Whether what is written to *bind* is written to this database."""
         engine = bind.engine
         return engine.pool is self.engine.pool or (not self.in_memory and engine.url == self.engine.url)
+
+    @contextmanager
+    def schema_of_ours(self, connection: Connection) -> Iterator[None]:
+        """
+        For statements on our tables, on a connection of the application's.
+
+        A session may take its tables' schema for another, as for a tenant's;
+        ours are where `install()` has made them.
+        """
+        theirs = connection.get_execution_options().get(_SCHEMAS)
+        if theirs == self._schemas:
+            yield
+            return
+        connection.execution_options(**{_SCHEMAS: self._schemas})
+        try:
+            yield
+        finally:
+            connection.execution_options(**{_SCHEMAS: theirs})
 
     def create_tables(self) -> None:
         """

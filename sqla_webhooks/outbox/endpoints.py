@@ -35,7 +35,7 @@ _PAGE = 500
 
 def add(connection: Connection, endpoint: NewEndpoint) -> None:
     """Insert *endpoint*."""
-    subscribed.advance(connection)
+    subscribed.count_write(connection)
     connection.execute(
         insert(_endpoint).values(
             public_id=endpoint.id,
@@ -63,7 +63,7 @@ def find_all(connection: Connection) -> list[Endpoint]:
 
 def change(connection: Connection, public_id: str, *, now: datetime, **values: Any) -> bool:
     """Write *values* to one endpoint; False if there is none of that id."""
-    subscribed.advance(connection)
+    subscribed.count_write(connection)
     if "events" in values:
         values["events"] = _pattern_list(values["events"])
     written = connection.execute(

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sqla_webhooks import encoding, models
-from sqla_webhooks.outbox.database import HERE
 
 _NAME = "endpoints"
 
@@ -18,7 +17,7 @@ _PATTERNS = select(models.endpoint.c.events).where(models.endpoint.c.deleted_at.
 
 def revision(connection: Connection) -> int:
     """How often the endpoints have been written; 0 before the first."""
-    return connection.execute(_REVISION, execution_options=HERE).scalar() or 0
+    return connection.execute(_REVISION).scalar() or 0
 
 
 def patterns(connection: Connection) -> frozenset[str]:
@@ -27,11 +26,11 @@ def patterns(connection: Connection) -> frozenset[str]:
 
     Those of disabled endpoints too: what happens meanwhile is held for them.
     """
-    lists: Iterable[str] = connection.execute(_PATTERNS, execution_options=HERE).scalars()
+    lists: Iterable[str] = connection.execute(_PATTERNS).scalars()
     return frozenset(pattern for one in lists for pattern in encoding.loads(one))
 
 
-def advance(connection: Connection) -> None:
+def count_write(connection: Connection) -> None:
     """
     Say that the endpoints are being written, in the same transaction.
 

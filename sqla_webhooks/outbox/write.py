@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqla_webhooks import encoding, models
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
-from sqla_webhooks.outbox.database import HERE
 
 #: A flush of more changes than this is split, so that no row of the outbox grows without end.
 CHANGES_PER_ROW = 500
@@ -51,7 +50,7 @@ def write(
         for start in range(0, len(changes), CHANGES_PER_ROW)
     ]
     try:
-        connection.execute(_INSERT, rows, execution_options=HERE)
+        connection.execute(_INSERT, rows)
     except SQLAlchemyError as error:
         if isinstance(error, StatementError):
             error.hide_parameters = True  # the parameters are the application's data
@@ -63,15 +62,15 @@ def write(
         raise OutboxWriteError(message) from error
 
 
-def write_first(connection: Connection) -> None:
+def take_write_lock(connection: Connection) -> None:
     """
-    On SQLite, take the write lock, which waits its turn; for a flush that must read before it writes.
+    On SQLite, wait for the write lock: for a flush that must read before it writes.
 
     A transaction that has read first is not let wait: its write would fail at
     once with "database is locked" if another has written meanwhile.
     """
     if connection.dialect.name == "sqlite":
-        connection.execute(_NOTHING, execution_options=HERE)
+        connection.execute(_NOTHING)
 
 
 def _packed(change: Change) -> dict[str, Any]:

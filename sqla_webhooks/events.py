@@ -3,7 +3,8 @@ The values that travel along the path, and nothing that acts on them.
 
 A `Change` is what capture saw of one row. An `Event` is a change made public.
 A `Claim` is a delivery that this process holds by lease; its `Result` is what
-came of sending it. `StoredEvent`, `Delivery` and `Attempt` are what is kept.
+came of sending it, and the `Verdict` what that means. `StoredEvent`, `Delivery`
+and `Attempt` are what is kept.
 """
 
 from __future__ import annotations
@@ -190,6 +191,21 @@ class Attempt:
     reason: str | None
     #: The same in a sentence; empty for 2xx.
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one attempt means for its delivery: what is to be recorded."""
+
+    claim: Claim
+    attempt: Attempt
+    state: DeliveryState
+    #: When the next attempt is due; None when the delivery is finished.
+    next_attempt_at: datetime | None = None
+
+    @property
+    def first_attempt_at(self) -> datetime:
+        return self.claim.first_attempt_at or self.attempt.started_at
 
 
 @dataclass(frozen=True, slots=True)

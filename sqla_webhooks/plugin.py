@@ -143,7 +143,7 @@ class Webhooks:
             enrich=Enrichment(self._database, resources, signals=(signals.enriching, self._enriching)).enrich,
             keep_fresh=interest.keep_fresh,
             report=self._report,
-            source=self,
+            webhooks=self,
         )
         make_sender = partial(
             Sender,

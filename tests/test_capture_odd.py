@@ -1,4 +1,4 @@
-"""What odd values and mappings do to a flush with the plug-in installed: nothing but what they do without it."""
+"""What rows, values and mappings that one would not expect do to a flush: nothing but what they do without us."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,9 +314,10 @@ def test_our_own_tables_are_not_captured_by_reflection_either(
     assert sent(webhooks, receiver) == []
 
 
-def test_the_schema_of_the_session_is_not_that_of_our_tables(
-    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine, tmp_path: Any
-) -> None:
+@pytest.fixture
+def tenant(webhooks: Webhooks, engine: Engine, tmp_path: Path) -> dict[str, Any]:
+    """Execution options that take the tables' schema for another, where there is one of them."""
+
     def attach(connection: Any, _record: object) -> None:
         connection.execute(f"ATTACH DATABASE '{tmp_path}/tenant.db' AS tenant")
 
@@ -323,17 +325,40 @@ def test_the_schema_of_the_session_is_not_that_of_our_tables(
     event.listen(engine, "connect", attach)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE tenant.stamped (id INTEGER PRIMARY KEY, x INTEGER, edits INTEGER)"))
+    return {"schema_translate_map": {None: "tenant"}}
+
+
+def test_the_schema_of_a_session_is_not_that_of_our_tables(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine, tenant: dict[str, Any]
+) -> None:
     with sessions() as session:
-        session.connection(execution_options={"schema_translate_map": {None: "tenant"}})
+        connection = session.connection(execution_options=tenant)
+        endpoint = webhooks.endpoints.create(receiver.url(), events=["*"], session=session)
+        webhooks.endpoints.delete(endpoint.id, session=session)
         row = Stamped(id=1)
         session.add(row)
         session.flush()
+        session.expire(row)
         row.x = 1
         session.commit()
+        assert connection.get_execution_options() == tenant
     with engine.connect() as connection:
         assert connection.execute(text("SELECT x, edits FROM tenant.stamped")).all() == [(1, 1)]
 
-    assert sent(webhooks, receiver)[0]["data"] == {"id": 1, "x": 1, "edits": 1}
+    assert [one["data"] for one in sent(webhooks, receiver)] == [{"id": 1, "x": 1, "edits": 1}]
+
+
+def test_an_engine_of_another_schema_has_our_tables_there_too(
+    webhooks: Webhooks, install: Install, receiver: Receiver, engine: Engine, tenant: dict[str, Any]
+) -> None:
+    sessions = sessionmaker(engine.execution_options(**tenant))
+    there = install(sessions, deliver=False)
+    there.endpoints.create(receiver.url(), events=["*"])
+    with sessions.begin() as session:
+        session.add(Stamped(id=1))
+
+    assert [one["data"]["id"] for one in sent(there, receiver)] == [1]
+    assert sent(webhooks, receiver) == []
 
 
 # ------------------------------------------------------------------ what a flush does not do

@@ -291,7 +291,7 @@ def test_threads_that_fork_at_once_each_give_back_what_they_took() -> None:
         baton.pause(PATIENCE)
         baton.resume()
 
-    with baton.held():
+    with baton.taken():
         waiting, came = aside(fork)
         baton.pause(0)  # the holder itself: nothing to wait for
         baton.resume()
@@ -309,14 +309,14 @@ def test_threads_that_fork_at_once_each_give_back_what_they_took() -> None:
     assert second.wait(PATIENCE)
     baton.pause(0)  # comes too late, forks all the same
     baton.resume()
-    with baton.held(give_up=lambda: True) as held:
-        assert not held
+    with baton.taken(give_up=lambda: True) as taken:
+        assert not taken
     late.set()
     forking.join(PATIENCE)
 
     assert came == [None]
-    with baton.held(give_up=lambda: True) as held:
-        assert held
+    with baton.taken(give_up=lambda: True) as taken:
+        assert taken
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")

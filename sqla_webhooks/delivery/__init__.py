@@ -6,5 +6,6 @@ From a claimed delivery to the record of its attempt, one module for each step.
     egress     where requests may go
     send       one POST
     senders    many at a time, in threads; or one by one, in the caller's
-    record     what an outcome means for the delivery
+    decide     what an outcome means for the delivery
+    announce   what was recorded, told
 """

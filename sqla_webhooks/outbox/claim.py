@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Claim, DeliveryState
+from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
 
 _delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
@@ -49,25 +50,31 @@ def claim(database: Database, limit: int, *, now: datetime, lease: float) -> lis
     Returns:
         Claims in the order of their numbers.
     """
-    if limit < 1:
-        return []
-    with database.read() as connection:
-        due = _due(connection, limit, now)
-    if not due:
-        return []
+    while limit > 0:
+        with database.read() as connection:
+            due = _due(connection, limit, now=now)
+        if not due:
+            break
+        claims = _take(database, due, now=now, until=now + timedelta(seconds=lease))
+        if claims:  # else they were another relay's, or for endpoints disabled or deleted since
+            return claims
+    return []
+
+
+def _take(database: Database, due: Sequence[int], *, now: datetime, until: datetime) -> list[Claim]:
     token = secrets.token_hex(16)
     with database.write() as connection:
         connection.execute(
             update(_delivery)
             .where(_delivery.c.id.in_(due), _delivery.c.next_attempt_at <= now)
-            .values(lease_token=token, next_attempt_at=now + timedelta(seconds=lease))
+            .values(lease_token=token, next_attempt_at=until)
         )
         mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(due), _delivery.c.lease_token == token)).all()
-        _set_aside(connection, mine, now)
+        _set_aside(connection, mine, now=now)
     return [_claim(row, token) for row in mine if row.enabled and row.deleted_at is None]
 
 
-def _due(connection: Connection, limit: int, now: datetime) -> Sequence[int]:
+def _due(connection: Connection, limit: int, *, now: datetime) -> Sequence[int]:
     oldest = (
         select(_delivery.c.id)
         .where(_delivery.c.next_attempt_at <= now)
@@ -77,20 +84,19 @@ def _due(connection: Connection, limit: int, now: datetime) -> Sequence[int]:
     return connection.execute(oldest).scalars().all()
 
 
-def _set_aside(connection: Connection, rows: Sequence[Any], now: datetime) -> None:
+def _set_aside(connection: Connection, rows: Sequence[Any], *, now: datetime) -> None:
     """Hold or cancel what turns out to be for an endpoint disabled or deleted since."""
     held = [row.id for row in rows if not row.enabled and row.deleted_at is None]
-    cancelled = [row.id for row in rows if row.deleted_at is not None]
-    off = {"next_attempt_at": None, "lease_token": None}
     if held:
-        connection.execute(
-            update(_delivery).where(_delivery.c.id.in_(held)).values(state=DeliveryState.HELD, **off),
-        )
+        queue.hold(connection, _delivery.c.id.in_(held))
+    cancelled = [row for row in rows if row.deleted_at is not None]
     if cancelled:
-        connection.execute(
-            update(_delivery)
-            .where(_delivery.c.id.in_(cancelled))
-            .values(state=DeliveryState.CANCELLED, ordering_key=None, finished_at=now, **off),
+        queue.finish(
+            connection,
+            _delivery.c.id.in_([row.id for row in cancelled]),
+            state=DeliveryState.CANCELLED,
+            keys=[row.ordering_key for row in cancelled],
+            now=now,
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, and_, insert, select, update
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import DeliveryState, Endpoint, NewEndpoint
@@ -76,10 +76,9 @@ def change(connection: Connection, public_id: str, *, now: datetime, **values: A
 
 def hold(connection: Connection, public_id: str) -> None:
     """Keep back what an endpoint still has to get; a request that runs is let finish."""
-    connection.execute(
-        update(_delivery)
-        .where(_of(public_id), _delivery.c.state == DeliveryState.PENDING, _delivery.c.lease_token.is_(None))
-        .values(state=DeliveryState.HELD, next_attempt_at=None)
+    queue.hold(
+        connection,
+        and_(_of(public_id), _delivery.c.state == DeliveryState.PENDING, _delivery.c.lease_token.is_(None)),
     )
 
 
@@ -105,14 +104,13 @@ def release(connection: Connection, public_id: str, *, now: datetime) -> None:
 
 def cancel(connection: Connection, public_id: str, *, now: datetime) -> None:
     """Give up what an endpoint still has to get; a request that runs is let finish."""
-    connection.execute(
-        update(_delivery)
-        .where(
-            _of(public_id),
-            _delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.HELD)),
-            _delivery.c.lease_token.is_(None),
-        )
-        .values(state=DeliveryState.CANCELLED, next_attempt_at=None, ordering_key=None, finished_at=now)
+    waiting = _delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.HELD))
+    queue.finish(
+        connection,
+        and_(_of(public_id), waiting, _delivery.c.lease_token.is_(None)),
+        state=DeliveryState.CANCELLED,
+        keys=(),  # all that waits in them is given up with them
+        now=now,
     )
 
 

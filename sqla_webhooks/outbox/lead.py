@@ -35,7 +35,7 @@ class Lead:
         self._token = secrets.token_hex(16)
         self._until: datetime | None = None
 
-    def hold(self, now: datetime) -> bool:
+    def acquire(self, *, now: datetime) -> bool:
         """
         Take the lead, or keep it; False if another relay has it.
 

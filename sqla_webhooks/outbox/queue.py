@@ -2,12 +2,14 @@
 Which delivery of a row is due: the head of its queue, and no other.
 
 The deliveries of one row to one endpoint share an `ordering_key` and go in the
-order of their numbers. Only the head has a `next_attempt_at`. Two steps move
-heads, each in its own transaction, and they must not miss each other:
+order of their numbers. Only the head has a `next_attempt_at`. The state of a
+delivery and its place in the queue are written here, but for a claim's lease
+and a retry's time. Two steps move heads, each in its own transaction, and they
+must not miss each other:
 
 * `enqueue` (the fan-out) adds a delivery. If it finds an unfinished one before
   it, the new one waits; else it is the head.
-* `advance` (what finished a head) makes the next one due.
+* `finish` takes a delivery out, and makes the next one due.
 
 So the first locks the last delivery of each queue before it looks. Either it
 sees that one finished, or the transaction that finishes it waits, and then
@@ -17,11 +19,11 @@ sees the new delivery and makes it due. SQLite has one writer, and no such race.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import DeliveryState, Event
@@ -72,12 +74,52 @@ def _unfinished(connection: Connection, keys: Sequence[int]) -> set[int]:
     return found
 
 
+def finish(
+    connection: Connection,
+    which: ColumnElement[bool],
+    *,
+    state: DeliveryState,
+    keys: Iterable[int | None],
+    now: datetime,
+    attempted: bool = False,
+) -> None:
+    """
+    Take deliveries out of their queues for good, and make due what waited behind them.
+
+    Args:
+        which: Those deliveries.
+        state: What they came to.
+        keys: Their queues; none, if nothing can wait in them.
+        attempted: Whether another attempt was made.
+    """
+    connection.execute(
+        update(_delivery)
+        .where(which)
+        .values(
+            state=state,
+            attempts=_delivery.c.attempts + (1 if attempted else 0),
+            next_attempt_at=None,
+            ordering_key=None,
+            lease_token=None,
+            finished_at=now,
+        )
+    )
+    advance(connection, [key for key in keys if key is not None], now=now)
+
+
+def hold(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Keep deliveries back, in their places, until their endpoint is enabled."""
+    connection.execute(
+        update(_delivery).where(which).values(state=DeliveryState.HELD, next_attempt_at=None, lease_token=None)
+    )
+
+
 def advance(connection: Connection, keys: Sequence[int], *, now: datetime) -> None:
     """
     Make the head of each queue due now, if it waits.
 
-    After the statement that took the former head out of its queue, in the same
-    transaction.
+    After the statement that took the former head out of its queue, or let it
+    go on, in the same transaction.
     """
     if not keys:
         return

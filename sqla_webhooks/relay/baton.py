@@ -34,9 +34,9 @@ class Baton:
         return self._holder == threading.get_ident()
 
     @contextmanager
-    def held(self, *, give_up: Callable[[], bool] = _never) -> Iterator[bool]:
+    def taken(self, *, give_up: Callable[[], bool] = _never) -> Iterator[bool]:
         """
-        Wait for it, and hold it.
+        Wait for it, and hold it meanwhile.
 
         Args:
             give_up: Asked while it waits, whether to wait no longer.

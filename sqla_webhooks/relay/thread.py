@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
 
@@ -29,6 +30,8 @@ from sqla_webhooks.relay.drain import Drained, drain
 from sqla_webhooks.relay.turn import Relay, Turn
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NAME = "sqla_webhooks relay"
 
@@ -100,17 +103,17 @@ class RelayThread:
 
     def wake(self) -> None:
         """
-        A transaction that wrote to the outbox has ended.
+        A transaction that wrote to the outbox has ended: open a batch window, if none is open.
 
-        In the application's thread, right after its commit: sets a flag, and
-        starts the thread in a process that was forked from the one that did.
+        In the application's thread, right after its commit or rollback. In a
+        process that was forked from the one that did, starts the thread.
         """
         if self._window_opened is None:
             self._window_opened = self._clock.monotonic()
         self._bell.set()
         if self._wanted and not self.running:
             try:
-                self.start(again=True)
+                self._start(again=True)
             except RuntimeError as error:  # no thread can be had, or the interpreter is ending; the commit stands
                 logger.warning("the relay's thread could not be started: %s", error)
 
@@ -118,18 +121,19 @@ class RelayThread:
         """Something may be due: look at once, without a batch window."""
         self._bell.set()
 
-    def start(self, *, again: bool = False) -> None:
+    def start(self) -> None:
         """
         Start the thread. Does nothing if it runs, or after `close()`.
-
-        Args:
-            again: Only if somebody has started it before, and nobody has stopped it since.
 
         Raises:
             RuntimeError: No thread can be had.
         """
+        self._start(again=False)
+
+    def _start(self, *, again: bool) -> None:
+        """Start the thread; *again*, only if it was started before, and nobody has stopped it since."""
         if self._pid != os.getpid():
-            self._after_fork()
+            self._after_fork_in_child()
         with self._changing:
             if self.running or self._closed or (again and not self._wanted):
                 return
@@ -184,7 +188,7 @@ class RelayThread:
         `Webhooks.drain`.
         """
         if self._pid != os.getpid():
-            self._after_fork()
+            self._after_fork_in_child()
         if self._baton.is_here:
             message = (
                 "drain() was called by an enricher or a receiver of a signal, so by the relay itself: leave it out"
@@ -196,9 +200,9 @@ class RelayThread:
         most = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
         with (
             closing(InlineSenders(self._make_sender, size=most)) as senders,
-            self._baton.held(give_up=lambda: self._clock.monotonic() >= deadline or self._closed) as held,
+            self._baton.taken(give_up=lambda: self._clock.monotonic() >= deadline or self._closed) as taken,
         ):
-            if not held:
+            if not taken:
                 return Drained(events=0, attempts=0, complete=False)
             others = self._life.pool if self._life is not None else None
             return drain(
@@ -215,17 +219,17 @@ class RelayThread:
     def _run(self, life: _Life) -> None:
         backlog = False
         while not life.stopping.is_set():
-            taking = backlog or self._window_over()
-            turn = self._carefully(life, partial(self._turn, life, taking=taking))
+            taking = backlog or self._close_window_if_over()
+            turn = self._until_it_succeeds(life, partial(self._turn, life, taking=taking), instead=Turn())
             backlog = turn.backlog
             if not turn.busy:
-                self._clock.wait(self._bell, self._patience())
+                self._clock.wait(self._bell, self._seconds_to_wait(turn))
                 self._bell.clear()
         self._end(life)
 
     def _turn(self, life: _Life, *, taking: bool) -> Turn:
-        with self._baton.held(give_up=life.stopping.is_set) as held:
-            if not held or life.stopping.is_set():
+        with self._baton.taken(give_up=life.stopping.is_set) as taken:
+            if not taken or life.stopping.is_set():
                 return Turn()
             return self._relay.run_once(life.pool, taking=taking)
 
@@ -234,27 +238,32 @@ class RelayThread:
         while (life.pool.in_flight or self._relay.unrecorded) and self._clock.monotonic() < life.deadline:
             self._clock.wait(self._bell, _GLANCE)
             self._bell.clear()
-            self._carefully(life, partial(self._record, life))
+            self._until_it_succeeds(life, partial(self._record, life), instead=None)
         life.pool.close(deadline=life.deadline)
-        self._carefully(life, self._step_down)
+        self._until_it_succeeds(life, self._step_down, instead=None)
 
-    def _record(self, life: _Life) -> Turn:
-        with self._baton.held(give_up=lambda: self._clock.monotonic() >= life.deadline) as held:
-            return Turn(recorded=self._relay.record(life.pool)) if held else Turn()
+    def _record(self, life: _Life) -> None:
+        with self._baton.taken(give_up=lambda: self._clock.monotonic() >= life.deadline) as taken:
+            if taken:
+                self._relay.record(life.pool)
 
-    def _step_down(self) -> Turn:
-        with self._baton.held(give_up=lambda: True) as held:
-            if held:  # or a `drain()` is at work, and will step down itself
+    def _step_down(self) -> None:
+        with self._baton.taken(give_up=lambda: True) as taken:
+            if taken:  # or a `drain()` is at work, and will step down itself
                 self._relay.step_down()
-        return Turn()
 
-    def _carefully(self, life: _Life, act: Callable[[], Turn]) -> Turn:
+    def _until_it_succeeds(self, life: _Life, act: Callable[[], T], *, instead: T) -> T:
         """
-        *act*, again and again with longer and longer waits, until it succeeds or the thread is stopped.
+        What *act* returns, tried with longer and longer waits until it succeeds; *instead*, if the thread is stopped.
 
         Whatever it raises: the database is away, is locked, has lost its
         tables. A relay that died of it would stay dead.
         """
+
+        def give_up(state: RetryCallState) -> T:
+            logger.warning("the relay stops while it cannot go on: %s", _error(state))
+            return instead
+
         retrying = Retrying(
             wait=_WAIT_FOR_DATABASE,
             # Of whatever kind: a receiver may raise asyncio's CancelledError, which is no Exception.
@@ -262,15 +271,15 @@ class RelayThread:
             stop=stop_when_event_set(life.stopping),
             sleep=lambda seconds: self._sleep(life, seconds),
             before_sleep=_log_failure,
-            retry_error_callback=_give_up,
+            retry_error_callback=give_up,
         )
         return retrying(act)
 
     def _sleep(self, life: _Life, seconds: float) -> None:
         self._clock.wait(life.stopping, seconds)
 
-    def _window_over(self) -> bool:
-        """Whether to look at the outbox: not while a batch window is open. Closes one that is over."""
+    def _close_window_if_over(self) -> bool:
+        """Whether to look at the outbox: not while a batch window is open."""
         opened = self._window_opened
         if opened is None:
             return True
@@ -279,12 +288,12 @@ class RelayThread:
         self._window_opened = None
         return True
 
-    def _patience(self) -> float:
-        """Seconds to wait if nobody rings."""
+    def _seconds_to_wait(self, turn: Turn) -> float:
+        """If nobody rings: until the next poll, the end of the batch window, or the next retry."""
         waits = [self._settings.poll_interval]
         if (opened := self._window_opened) is not None:
             waits.append(opened + self._settings.batch_window - self._clock.monotonic())
-        if (due := self._relay.next_retry_at) is not None:
+        if (due := turn.next_retry_at) is not None:
             seconds = (due - self._clock.now()).total_seconds()
             waits.append(seconds if seconds > 0 else self._settings.poll_interval)
         return max(0.0, min(waits))
@@ -300,7 +309,7 @@ class RelayThread:
         os.register_at_fork(
             before=_weakly(self._before_fork),
             after_in_parent=_weakly(self._after_fork_in_parent),
-            after_in_child=_weakly(self._after_fork),
+            after_in_child=_weakly(self._after_fork_in_child),
         )
 
     def _before_fork(self) -> None:
@@ -309,7 +318,7 @@ class RelayThread:
     def _after_fork_in_parent(self) -> None:
         self._baton.resume()
 
-    def _after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """
         In a forked child: no thread runs here, and locks may be held for ever.
 
@@ -336,19 +345,15 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
+
+
 def _log_failure(state: RetryCallState) -> None:
     """The first time with the whole traceback, then in a line."""
-    error = state.outcome.exception() if state.outcome is not None else None
+    error = _error(state)
     logger.error(
         "the relay could not go on and tries again in %.1f s: %s",
         *(state.upcoming_sleep, error),
         exc_info=error if state.attempt_number == 1 else None,
     )
-
-
-def _give_up(state: RetryCallState) -> Turn:
-    """The thread is stopped while the database fails: what is left is found by the next process."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    if error is not None:
-        logger.warning("the relay stops while it cannot go on: %s", error)
-    return Turn()

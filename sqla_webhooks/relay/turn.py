@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,8 +19,9 @@ from sqlalchemy import Connection
 from sqla_webhooks import encoding
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
+from sqla_webhooks.delivery.announce import announce
+from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.delivery.dialects import Standard
-from sqla_webhooks.delivery.outcome import announce, decide
 from sqla_webhooks.delivery.senders import Senders
 from sqla_webhooks.errors import DeliveryError, WebhooksError
 from sqla_webhooks.events import Claim, Event, Result
@@ -28,7 +29,7 @@ from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut, Message
 from sqla_webhooks.outbox.lead import Lead
-from sqla_webhooks.outbox.settle import settle
+from sqla_webhooks.outbox.record import record
 from sqla_webhooks.outbox.take import Batch, take
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ class Turn:
     sent: int = 0
     #: Results dealt with: recorded, or dropped since their lease was lost.
     recorded: int = 0
-    #: Whether the outbox holds more than was taken.
+    #: Whether the outbox may hold more than was taken.
     backlog: bool = False
     #: Whether the outbox waits for another relay, which leads.
     led_elsewhere: bool = False
+    #: The next retry that this process knows of.
+    next_retry_at: datetime | None = None
 
     @property
     def busy(self) -> bool:
@@ -65,7 +68,7 @@ class Relay:
         enrich: Adds to events what the application's enrichers say.
         keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers.
         report: Told the type of each value that no rule can encode.
-        source: The sender of the signals.
+        webhooks: The sender of the signals.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Relay:
         enrich: Callable[[Sequence[Event]], list[Event]],
         keep_fresh: Callable[[Connection], None],
         report: encoding.Report,
-        source: object,
+        webhooks: object,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -88,9 +91,10 @@ class Relay:
         self._enrich = enrich
         self._keep_fresh = keep_fresh
         self._report = report
-        self._source = source
+        self._webhooks = webhooks
         self._dialect = Standard()
-        #: Results in hand: not collected long ago, refused by the database, or of requests that could not be made.
+        #: Results not yet recorded: just collected, refused by the database at the last try, or of requests that
+        #: could not be made.
         self._results: list[Result] = []
         #: Outbox rows that were logged as unreadable.
         self._unreadable: frozenset[int] = frozenset()
@@ -110,7 +114,7 @@ class Relay:
         """
         try:
             batch = self._take() if taking else _NOTHING
-            leads = bool(batch.rows) and self._lead.hold(self._clock.now())
+            leads = bool(batch.rows) and self._lead.acquire(now=self._clock.now())
             events = self._enrich(coalesce(batch.rows, together=self._settings.coalesce)) if leads else []
             messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
             published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
@@ -124,6 +128,7 @@ class Relay:
             recorded=recorded,
             backlog=leads and batch.more,
             led_elsewhere=bool(batch.rows) and not leads,
+            next_retry_at=self._retries[0] if self._retries else None,
         )
 
     def _deliver(self, senders: Senders) -> tuple[int, int]:
@@ -134,12 +139,6 @@ class Relay:
         for one in claims:
             self._submit(one, senders)
         return len(claims), recorded + self.record(senders)
-
-    @property
-    def next_retry_at(self) -> datetime | None:
-        """The next retry that this process knows of."""
-        self._expect((), self._clock.now())
-        return self._retries[0] if self._retries else None
 
     @property
     def unrecorded(self) -> int:
@@ -154,15 +153,18 @@ class Relay:
             SQLAlchemyError: The database failed; the next call tries again.
         """
         self._results += senders.collect()
+        now = self._clock.now()
+        while self._retries and self._retries[0] <= now:
+            heapq.heappop(self._retries)  # due, or made
         if not self._results:
             return 0
-        now = self._clock.now()
-        recorded = settle(self._database, [decide(one, self._settings.retries) for one in self._results], now=now)
+        recorded = record(self._database, [decide(one, self._settings.retries) for one in self._results], now=now)
         count = len(self._results)
         self._results.clear()
-        self._expect([one.next_attempt_at for one in recorded if one.next_attempt_at is not None], now)
+        for due in [one.next_attempt_at for one in recorded if one.next_attempt_at is not None]:
+            heapq.heappush(self._retries, due)
         for one in recorded:
-            announce(self._source, one, now=now)
+            announce(self._webhooks, one, now=now)
         return count
 
     def forget(self) -> None:
@@ -180,15 +182,8 @@ class Relay:
         """
         self._lead.release()
 
-    def _expect(self, retries: Iterable[datetime], now: datetime) -> None:
-        """Remember when retries are due, and forget those that are."""
-        for due in retries:
-            heapq.heappush(self._retries, due)
-        while self._retries and self._retries[0] <= now:
-            heapq.heappop(self._retries)
-
     def _submit(self, claim: Claim, senders: Senders) -> None:
-        """Hand over one request; one that cannot be made, for its secret has been spoilt say, is a failed attempt."""
+        """Hand over one request. One that cannot be made (its secret is spoilt, say) counts as a failed attempt."""
         now = self._clock.now()
         try:
             request = self._dialect.request(claim, now=now)

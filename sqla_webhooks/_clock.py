@@ -1,9 +1,10 @@
 """
 The time, as a thing that is passed in.
 
-Everything that asks what time it is, or waits, asks a `Clock`; so a retry
-schedule of three days is tested in milliseconds. No other module may call
-`datetime.now` or `time.monotonic` (ruff's banned-api rule checks it).
+Everything that asks what time it is, or waits for a time, asks a `Clock`; so a
+retry schedule of three days is tested in milliseconds. No other module may
+call `datetime.now` or `time.monotonic` (ruff's banned-api rule checks it). A
+wait for another thread is a real one.
 """
 
 from __future__ import annotations

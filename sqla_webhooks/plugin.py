@@ -173,7 +173,9 @@ class Webhooks:
                 make_secret=sign.generate_secret,
             ),
             effects=Effects(
-                being_written=self._capture.endpoints_written, written=self._endpoints_written, due=self._thread.ring
+                being_written=self._capture.endpoints_being_written,
+                written=self._endpoints_written,
+                due=self._thread.ring,
             ),
             clock=settings.clock,
         )

@@ -17,8 +17,8 @@ from support.hostile import FRAMINGS, LOOPBACK, Server, http, request_for
 from support.receiver import Receiver, Reply
 
 from sqla_webhooks._clock import Clock, SystemClock
+from sqla_webhooks.delivery.adapter import MOST_INTERIM
 from sqla_webhooks.delivery.dialects import USER_AGENT, Request
-from sqla_webhooks.delivery.egress import MOST_INTERIM
 from sqla_webhooks.delivery.send import KEPT, READ_LIMIT, Sender
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
 from sqla_webhooks.events import Answer, Result

@@ -3,6 +3,7 @@ From a flush to its outbox row, in the application's thread and transaction.
 
     factory       which sessions, and which database
     listen        the session's events, and the row they write
+    listeners     how they are listened to, and no longer
     interest      whether anybody has subscribed
     unit_of_work  what a flush has changed
     rows          what the objects in memory do not know, read in one query a class

@@ -3,26 +3,28 @@ The session's events, and the outbox row they write.
 
 Everything here runs in the application's thread, inside its flush and its
 transaction. Nothing here may block, speak to anything but that transaction's
-connection, or raise for any reason but one: the outbox row cannot be written.
+connection, or raise, unless the database fails: then it cannot be known
+whether, and what, to write (`OutboxWriteError`).
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
 
 from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.capture import unit_of_work
+from sqla_webhooks.capture.factory import Listened
 from sqla_webhooks.capture.interest import UNDATED, Interest
+from sqla_webhooks.capture.listeners import Listeners
 from sqla_webhooks.capture.unit_of_work import Found, Notes, State
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.events import Change
@@ -57,7 +59,7 @@ class Capture:
     The listeners of one installation.
 
     Args:
-        target: The session class, or the one session, to listen to.
+        listened: The session class, or the one session, to listen to.
         database: Where our tables are. What is written to another is not captured.
         wake: Called after a transaction that wrote to the outbox has ended.
         report: Told the type of each value that no rule can encode.
@@ -65,7 +67,7 @@ class Capture:
 
     def __init__(
         self,
-        target: Any,
+        listened: Listened,
         *,
         database: Database,
         resources: Resources,
@@ -74,7 +76,6 @@ class Capture:
         wake: Callable[[], None],
         report: encoding.Report,
     ) -> None:
-        self._target = target
         self._database = database
         self._resources = resources
         self._interest = interest
@@ -83,66 +84,29 @@ class Capture:
         self._report = report
         #: Under which `Session.info` has our `_Transaction`.
         self._key = f"sqla_webhooks.{id(self):x}"
-        self._closed = False
-        #: Threads that are inside a listener of ours.
-        self._inside: set[int] = set()
-        #: Set when one has left.
-        self._left = threading.Event()
-        self._listeners = [
-            (name, self._unless_closed(listener))
-            for name, listener in (
-                ("before_flush", self._before_flush),
-                ("after_transaction_create", self._after_transaction_create),
-                ("after_flush", self._after_flush),
-                ("after_transaction_end", self._after_transaction_end),
-            )
-        ]
+        self._listeners = Listeners(
+            listened,
+            {
+                "before_flush": self._before_flush,
+                "after_transaction_create": self._after_transaction_create,
+                "after_flush": self._after_flush,
+                "after_transaction_end": self._after_transaction_end,
+            },
+        )
         #: Databases of which it was said that they are not captured.
-        self._foreign: set[str] = set()
+        self._other_databases: set[str] = set()
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
-        for name, listener in self._listeners:
-            event.listen(self._target, name, listener)
+        self._listeners.add()
 
     def close(self, timeout: float) -> None:
-        """
-        Stop capturing.
+        """Stop capturing; a flush that is with us is waited for, *timeout* seconds at most."""
+        self._listeners.remove(timeout)
 
-        SQLAlchemy does not let listeners be removed while another thread goes
-        through them: a flush that is with one of ours is waited for, *timeout*
-        seconds at most.
-        """
-        self._closed = True
-        others = self._inside - {threading.get_ident()}
-        while True:
-            self._left.clear()
-            if others.isdisjoint(self._inside) or not self._left.wait(timeout):
-                break
-        for name, listener in self._listeners:
-            if event.contains(self._target, name, listener):
-                event.remove(self._target, name, listener)
-
-    def endpoints_written(self, session: Session, connection: Connection) -> None:
+    def endpoints_being_written(self, session: Session, connection: Connection) -> None:
         """Endpoints are written on *connection*, in the transaction that *session* is in; they count in it at once."""
         self._transaction(session).endpoints_on = connection
-
-    def _unless_closed(self, listener: Callable[..., None]) -> Callable[..., None]:
-        def listen(*arguments: Any) -> None:
-            if self._closed:
-                return
-            self._inside.add(threading.get_ident())
-            try:
-                listener(*arguments)
-            finally:
-                self._leave()
-
-        return listen
-
-    def _leave(self) -> None:
-        self._inside.discard(threading.get_ident())
-        if self._closed:
-            self._left.set()
 
     def _before_flush(self, session: Session, _flush_context: UOWTransaction, _instances: object) -> None:
         """Know a flush from the bulk methods, which begin their part of the transaction in the same way."""
@@ -194,7 +158,9 @@ class Capture:
         Write the outbox row of this flush.
 
         Raises:
-            OutboxWriteError: It cannot be written. The flush fails with it.
+            OutboxWriteError: It cannot be written, or not be known whether it
+                must be. The flush fails with it.
+            DBAPIError: The rows of the flush could not be read.
         """
         transaction = self._transaction(session)
         notes = transaction.noted[1] if transaction.noted is not None else {}
@@ -253,15 +219,15 @@ class Capture:
         except KeyError:
             shape = self._resources.shape(mapper)
         if shape is not None and not self._database.holds(bind := session.get_bind(mapper)):
-            self._say_foreign(bind)
+            self._warn_of_other_database(bind)
             shape = None
         transaction.shapes[mapper] = shape
         return shape
 
-    def _say_foreign(self, bind: Engine | Connection) -> None:
+    def _warn_of_other_database(self, bind: Engine | Connection) -> None:
         url = str(bind.engine.url)
-        if url not in self._foreign:
-            self._foreign.add(url)
+        if url not in self._other_databases:
+            self._other_databases.add(url)
             logger.warning(
                 "changes in %r are not captured: the webhook_ tables of this installation are in %r, and its relay "
                 "looks nowhere else",

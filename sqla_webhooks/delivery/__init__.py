@@ -4,6 +4,7 @@ From a claimed delivery to the record of its attempt, one module for each step.
     dialects   the body and the headers an endpoint gets
     sign       the signature, and `verify()` for receivers
     egress     where requests may go
+    adapter    the sockets that are opened there, and the answers that are read
     send       one POST
     senders    many at a time, in threads; or one by one, in the caller's
     decide     what an outcome means for the delivery

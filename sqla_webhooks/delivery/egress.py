@@ -2,37 +2,22 @@
 Where requests may go: endpoints are written by strangers.
 
 Two checks. `EgressPolicy.check_url` when an endpoint is written, for a clear
-error; and the address itself, in the connection, when a socket is opened: the
-name may resolve to something else by then. There every address that the name
-resolves to must be allowed, and the one connected to is one that was checked.
+error; and the address itself, in the connection, when a socket is opened (see
+`adapter`): the name may resolve to something else by then.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import BadStatusLine, HTTPResponse
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
 
-from requests import PreparedRequest
-from requests.adapters import HTTPAdapter
-from urllib3 import PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
-from urllib3.util.connection import create_connection
 
 from sqla_webhooks.config import Network, Settings
-from sqla_webhooks.errors import Blocked, InvalidURL
+from sqla_webhooks.errors import InvalidURL
 
 LONGEST_URL = 2048
-
-#: Interim answers (1xx) that are read past.
-MOST_INTERIM = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,105 +118,3 @@ def _parse(url: str) -> Url:
             message = f"the URL {what}"
             raise InvalidURL(message)
     return parsed
-
-
-class GuardedAdapter(HTTPAdapter):
-    """requests' adapter, whose sockets are opened under an `EgressPolicy`. One for each sender thread."""
-
-    def __init__(self, policy: EgressPolicy, *, connections: int) -> None:
-        self._policy = policy
-        #: How often a socket was to be opened; a request that leaves it as it was has used a kept connection.
-        self.opened = 0
-        super().__init__(pool_connections=connections, pool_maxsize=1)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
-        self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **options)
-        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._open)
-
-    def request_url(self, request: PreparedRequest, proxies: Any) -> str:  # noqa: ARG002  # the signature of requests
-        """The path as the endpoint has it: requests would make one slash of two at its beginning."""
-        return request.path_url
-
-    def _open(self, connection: HTTPConnection) -> socket.socket:
-        self.opened += 1
-        return _open(connection, self._policy)
-
-
-class FinalResponse(HTTPResponse):
-    """
-    The final answer to a request, past the interim ones (RFC 9110, section 15.2).
-
-    http.client knows 100 alone. It takes any other 1xx for the answer, and the
-    answer itself for that to the next request on the connection.
-    """
-
-    def begin(self) -> None:
-        super().begin()
-        for _ in range(MOST_INTERIM):
-            if not 100 <= self.status < 200:  # noqa: PLR2004  # the class itself
-                return
-            if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                break  # nobody has asked for another protocol
-            self.headers = self.msg = None  # type: ignore[assignment]  # or it would call the answer read
-            super().begin()
-        raise BadStatusLine(str(self.status))
-
-
-def _guarded_pools(new_connection: Callable[[HTTPConnection], socket.socket]) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's own pools and connections; only the opening of the socket, and the reading of a status, is ours."""
-
-    class GuardedHTTP(HTTPConnection):
-        response_class = FinalResponse
-
-        def _new_conn(self) -> socket.socket:
-            return new_connection(self)
-
-    class GuardedHTTPS(HTTPSConnection):
-        response_class = FinalResponse
-
-        def _new_conn(self) -> socket.socket:
-            return new_connection(self)
-
-    class HTTPPool(HTTPConnectionPool):
-        ConnectionCls = GuardedHTTP
-
-    class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedHTTPS
-
-    return {"http": HTTPPool, "https": HTTPSPool}
-
-
-def _open(connection: HTTPConnection, policy: EgressPolicy) -> socket.socket:
-    """
-    A socket to an address that *policy* allows.
-
-    Raises:
-        Blocked: An address of the host is not allowed. The message names none:
-            tenants read it.
-    """
-    host, port = connection.host, connection.port
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise NameResolutionError(host, connection, socket.gaierror(str(error))) from error
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-    if not policy.admits_host(host) and not all(policy.admits(address) for address in addresses):
-        message = f"the egress policy forbids {host}: it leads to an address that is not public"
-        raise Blocked(message)
-    return _connect(connection, addresses)
-
-
-def _connect(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
-    """A socket to the first of *addresses* that takes it."""
-    reason = "the name has no address"
-    for address in addresses:
-        try:
-            return create_connection(
-                (address, connection.port), connection.timeout, connection.source_address, connection.socket_options
-            )
-        except TimeoutError as error:
-            message = f"no connection to {connection.host} in time"
-            raise ConnectTimeoutError(connection, message) from error
-        except OSError as error:
-            reason = str(error)  # and not the error: its traceback would keep this connection and its pool alive
-    raise NewConnectionError(connection, reason) from OSError(reason)

@@ -1,5 +1,5 @@
 """
-One POST, and what came of it. The only module that makes requests; `egress` opens their sockets.
+One POST, and what came of it. The only module that makes requests; `adapter` opens their sockets.
 
 The prepared request goes to our adapter directly and not through
 `Session.send`, which would read the body of a redirect to its end, replay
@@ -18,8 +18,9 @@ from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.delivery.adapter import GuardedAdapter
 from sqla_webhooks.delivery.dialects import Request
-from sqla_webhooks.delivery.egress import EgressPolicy, GuardedAdapter
+from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
 from sqla_webhooks.events import Answer, Result
 

@@ -8,7 +8,8 @@ LOWEST := .venv-lowest
 SETUP := Makefile pyproject.toml setup.cfg
 # The lower bounds of pyproject.toml, and the oldest urllib3 that will do.
 BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 blinker==1.8.0
-PIP := pip install --quiet --disable-pip-version-check
+# Twice quiet, or setuptools warns of what an editable installation is.
+PIP := pip install -qq --disable-pip-version-check
 
 .PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long format clean
 # Two builds in one tree would write to the same files.

@@ -86,6 +86,7 @@ class Endpoints:
             ConfigurationError: *session* is one of another database.
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
+        _check_description(description)
         now = self._clock.now()
         endpoint = NewEndpoint(
             id=f"ep_{secrets.token_hex(16)}",
@@ -142,6 +143,7 @@ class Endpoints:
         if events is not None:
             values["events"] = self._rules.check_events(events)
         if description is not None:
+            _check_description(description)
             values["description"] = description
         with self._transaction(session) as connection:
             self._change(connection, id, **values)
@@ -227,8 +229,14 @@ def _not_found(public_id: str) -> NotFound:
     )
 
 
+def _check_description(given: Any) -> None:
+    if not isinstance(given, str):
+        message = f"description is {given!r}: give a text"
+        raise ConfigurationError(message)
+
+
 def _check_id(given: Any) -> None:
     if not isinstance(given, str):
-        hint = ": write endpoint.id" if isinstance(given, Endpoint) else ""
-        message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__} {given!r}{hint}"
+        hint = ": write endpoint.id" if isinstance(given, Endpoint) else f" {given!r}"
+        message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__}{hint}"
         raise ConfigurationError(message)

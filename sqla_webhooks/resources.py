@@ -98,8 +98,8 @@ class Resources:
         key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
         if not columns.keys() >= set(key):
             logger.warning(
-                "%s is not captured: its primary key is excluded or says secret, and without it no row can be named; "
-                "name the attribute in include=[...] to capture the class",
+                "%s is not captured: its primary key is left out, and without it no row can be named; take it out of "
+                "exclude=[...] or, if it is left out for its name, name it in include=[...]",
                 mapper.class_.__qualname__,
             )
             return None
@@ -199,7 +199,7 @@ def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[t
     """Sort the entries of `include` or `exclude` by what they name."""
     classes, attributes = [], set()
     for one in given:
-        if isinstance(one, QueryableAttribute) and isinstance(one.property, ColumnProperty):
+        if isinstance(one, QueryableAttribute) and _is_column(one.property):
             attributes.add((one.parent.class_, one.property.key))
         elif isinstance(one, type) and _is_mapped(one):
             classes.append(one)
@@ -207,6 +207,10 @@ def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[t
             message = f"{setting} has {one!r}: name mapped classes (User) or their columns (User.api_key)"
             raise ConfigurationError(message)
     return tuple(classes), frozenset(attributes)
+
+
+def _is_column(prop: Any) -> bool:
+    return isinstance(prop, ColumnProperty) and isinstance(prop.columns[0], Column)
 
 
 def _is_mapped(cls: type) -> bool:

@@ -291,6 +291,15 @@ def test_with_a_session_it_is_part_of_its_transaction(
     assert webhooks.endpoints.list() == []
 
 
+def test_what_is_no_session_is_refused(webhooks: Webhooks, engine: Engine) -> None:
+    given: Any = engine
+    with pytest.raises(ConfigurationError, match="session is Engine"):
+        webhooks.endpoints.create(URL, events=["*"], session=given)
+    nothing: Any = None
+    with pytest.raises(ConfigurationError, match="description is None"):
+        webhooks.endpoints.create(URL, events=["*"], description=nothing)
+
+
 def test_a_session_of_another_database_is_refused(webhooks: Webhooks) -> None:
     other = create_engine("sqlite://")
     with Session(other) as session, pytest.raises(ConfigurationError, match="give a session of the factory"):

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import StaticPool
+from support.faults import refusing
 from support.local import Install
 from support.receiver import PATIENCE, Receiver
 from support.shop import Base, Customer, Order, Product
@@ -346,6 +348,39 @@ def test_in_memory_works_by_drain_and_says_so(
     assert webhooks.drain().attempts == 0
     webhooks.uninstall()
     engine.dispose()
+
+
+@pytest.mark.parametrize("pool", [{}, {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}])
+def test_install_in_an_open_transaction_in_memory_is_refused_and_does_not_end_it(install: Install, pool: Any) -> None:
+    engine = create_engine("sqlite://", **pool)
+    Base.metadata.create_all(engine)
+    sessions = sessionmaker(engine)
+    with sessions() as session:
+        session.add(Product(sku="a"))
+        session.flush()
+        with pytest.raises(DatabaseBusy, match="commit or roll back first"):
+            install(sessions)
+        session.rollback()
+        assert session.get(Product, "a") is None
+    webhooks = install(sessions)
+    webhooks.uninstall()
+    with sessions() as session:
+        session.add(Product(sku="a"))
+        session.flush()
+        webhooks = install(sessions, create_tables=False)
+        with pytest.raises(DatabaseBusy):
+            webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
+        session.rollback()
+        assert session.get(Product, "a") is None
+    engine.dispose()
+
+
+def test_tables_that_cannot_be_created_are_tried_once(sessions: Sessions, engine: Engine) -> None:
+    with refusing(engine, "CREATE TABLE") as refused, pytest.raises(OperationalError, match="disk is full"):
+        sqla_webhooks.install(sessions)
+
+    assert len(refused) == 1
+    assert [name for name in vars(sessions.class_) if "webhooks" in name] == []
 
 
 def loaded_by(statement: str, directory: Path) -> set[str]:

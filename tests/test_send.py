@@ -347,6 +347,13 @@ def test_a_name_that_cannot_be_one_is_connect_failed(sender: Sender) -> None:
     assert isinstance(failure(sender.send(request_for(f"http://{'a' * 64}.invalid/hooks"))), ConnectFailed)
 
 
+def test_what_is_not_http_is_told_from_a_broken_connection(sender: Sender) -> None:
+    with hostile.says(b"hello\r\n") as server:
+        assert str(failure(sender.send(request_for(server.url())))) == "what came back is not HTTP: hello"
+    with hostile.closes_without_an_answer() as server:
+        assert str(failure(sender.send(request_for(server.url())))).startswith("the connection broke: ")
+
+
 @pytest.mark.parametrize(
     "misbehaviour",
     [

@@ -358,8 +358,9 @@ def test_a_text_body_that_cannot_have_come_over_the_wire_is_refused() -> None:
     assert refused('{"a": "\ud800"}') == NO_FIT
 
 
-def test_nothing_fits_no_secret() -> None:
-    assert refused(secret=[]) == NO_FIT
+def test_no_secret_is_a_mistake_of_the_receiver() -> None:
+    with pytest.raises(ConfigurationError, match="no secret was given"):
+        verify(BODY, headers_of(), [])
 
 
 # --------------------------------------------------------------------------- secrets

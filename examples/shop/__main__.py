@@ -67,7 +67,7 @@ def introduce(
             ("database", f"{engine.url}, removed at the end"),
             ("receiver", f"process {partner.pid}, verifies each signature with the package standardwebhooks"),
             ("endpoint", f"{endpoint.url}, subscribed to {', '.join(endpoint.events)}"),
-            ("ms", f"from the call of commit() to the arrival there; {window} of them gather a batch"),
+            ("ms", f"from the call of commit() to the arrival there; up to {window} of them gather a batch"),
         ],
     )
 

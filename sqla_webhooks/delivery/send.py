@@ -9,6 +9,7 @@ cookies from one endpoint to another, and send the credentials of a .netrc.
 from __future__ import annotations
 
 import logging
+from http.client import HTTPException, RemoteDisconnected
 
 import requests
 from urllib3 import HTTPResponse
@@ -141,7 +142,9 @@ def _explained(error: Exception) -> DeliveryError:  # noqa: PLR0911  # one for e
     if isinstance(error, ValueError):  # InvalidURL, InvalidSchema, LocationParseError and the like
         return DeliveryError(f"the URL cannot be used: {_innermost(inner)}")
     if isinstance(error, requests.RequestException | HTTPError | OSError):
-        return InvalidAnswer(f"the connection broke: {_innermost(inner)}")
+        not_http = isinstance(inner, HTTPException) and not isinstance(inner, RemoteDisconnected)
+        what = "what came back is not HTTP" if not_http else "the connection broke"
+        return InvalidAnswer(f"{what}: {_innermost(inner)}")
     logger.error("an attempt failed in an unforeseen way", exc_info=error)
     return DeliveryError(f"{type(error).__name__}: {error}")
 

@@ -98,6 +98,9 @@ def verify(
     """
     raw = _raw(body)
     keys = [_key(one) for one in _several(secret)]
+    if not keys:
+        message = "no secret was given: without one nothing can be verified"
+        raise ConfigurationError(message)
     message_id, sent_at, signatures = (_header(headers, name) for name in (ID, TIMESTAMP, SIGNATURE))
     _check_time(sent_at, tolerance, clock or SystemClock())
     content = f"{message_id}.{sent_at}.".encode("utf-8", "surrogatepass") + raw

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import StaticPool
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from sqla_webhooks import models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
@@ -49,7 +48,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.in_memory = _in_memory(engine)
+        self.in_memory: bool = _in_memory(engine)
         self._schemas = engine.get_execution_options().get(_SCHEMAS)
         # Connections of the single-connection case that have begun; weak, as a
         # connection that is dropped unclosed ends its transaction.
@@ -94,6 +93,7 @@ class Database:
         Raises:
             ConfigurationError: The session is bound to another database.
         """
+        _check_session(session)
         bind_arguments = {} if session.bind is not None else {"bind": self.engine}
         connection = session.connection(bind_arguments=bind_arguments)
         if not self.holds(connection):
@@ -131,33 +131,66 @@ class Database:
         """
         Create what is missing of our tables.
 
-        A pooled connection would be inherited by a later fork, so the one used
-        here is closed for good, except where it is the database itself. When
-        several processes start on a new database, each finds a table missing
-        that another creates meanwhile: those that came second look again.
-        """
-        again = Retrying(
-            retry=retry_if_exception_type(DBAPIError),
-            stop=stop_after_attempt(len(models.metadata.tables)),
-            reraise=True,
-        )
-        again(self._create_tables)
+        When several processes start on a new database, each may find a table
+        missing that another creates meanwhile. So one that fails looks again,
+        as long as there are fewer missing each time.
 
-    def _create_tables(self) -> None:
+        Raises:
+            DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
+            DBAPIError: The database refused, or is locked for longer than its driver waits.
+        """
         self._refuse_if_busy()
+        missing = self._count_missing()
+        while missing:
+            try:
+                with self._passing() as connection:
+                    models.metadata.create_all(connection)
+                    connection.commit()
+            except DBAPIError:
+                if (left := self._count_missing()) >= missing:
+                    raise
+                missing = left
+            else:
+                return
+
+    def _count_missing(self) -> int:
+        schema = (self._schemas or {}).get(None)
+        with self._passing() as connection:
+            there = inspect(connection)
+            return sum(not there.has_table(name, schema=schema) for name in models.metadata.tables)
+
+    @contextmanager
+    def _passing(self) -> Iterator[Connection]:
+        """A connection that is closed for good, if it may be: one in the pool would be inherited by a later fork."""
         with self.engine.connect() as connection:
             if not self.in_memory:
                 connection.detach()
-            models.metadata.create_all(connection)
-            connection.commit()
+            yield connection
 
     def _refuse_if_busy(self) -> None:
-        if any(_in_transaction(connection) for connection in list(self._begun)):
+        if not self.in_memory:
+            return
+        if self._is_begun() or any(_in_transaction(connection) for connection in list(self._begun)):
             message = (
                 "the application's transaction is open on the only connection of this in-memory SQLite database: "
                 "commit or roll back first, or close the session"
             )
             raise DatabaseBusy(message)
+
+    def _is_begun(self) -> bool:
+        """Whether the one connection is in a transaction, which may have begun before we listened."""
+        pool = self.engine.pool
+        if isinstance(pool, StaticPool):
+            return _driver_says(pool.connection.dbapi_connection)
+        # Where the connection is in use in this thread already, this only counts one user more.
+        with closing(self.engine.raw_connection()) as raw:
+            return _driver_says(raw.dbapi_connection)
+
+
+def _check_session(given: Any) -> None:
+    if not isinstance(given, Session | scoped_session):
+        message = f"session is {type(given).__name__}: give the session of whose transaction it shall be part"
+        raise ConfigurationError(message)
 
 
 def _in_memory(engine: Engine) -> bool:
@@ -169,6 +202,8 @@ def _in_memory(engine: Engine) -> bool:
 
 def _in_transaction(connection: Connection) -> bool:
     """Whether SQLite itself is in a transaction; `begin` in SQLAlchemy need not mean that."""
-    if connection.closed:
-        return False
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", True))
+    return not connection.closed and _driver_says(connection.connection.dbapi_connection)
+
+
+def _driver_says(connection: Any) -> bool:
+    return bool(getattr(connection, "in_transaction", True))

@@ -8,7 +8,7 @@ Outgoing webhooks for any SQLAlchemy application, in one call.
     endpoint = webhooks.endpoints.create("https://partner.example/hooks", events=["order.*"])  # once
     print(endpoint.secret)
 
-The way of the data, which is also the order of the modules:
+The way of the data:
 
     capture/     the application's flush becomes an outbox row, in its transaction
     outbox/      every SQL statement on our tables (`models`)
@@ -16,14 +16,22 @@ The way of the data, which is also the order of the modules:
     coalesce     the changes of a transaction become events
     enrich/      the application adds to them
     delivery/    each is rendered, signed, sent, and what came of it recorded
+
+Beside it:
+
     plugin       install() and Webhooks put the parts together
+    endpoints    where events go, and `history`, what came of them: what people call
+    resources    mapped classes as the outside sees them, and `subscriptions` to them
+    encoding     values as JSON; `naming`, what names say; `retry`, when to try again
+    events       the values that travel; `config`, `errors`, `signals`
 """
 
 from sqla_webhooks import models
 from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
-from sqla_webhooks.config import Settings
+from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery.sign import verify
+from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import enricher
 from sqla_webhooks.errors import (
     Blocked,
@@ -53,6 +61,7 @@ from sqla_webhooks.events import (
     Operation,
     StoredEvent,
 )
+from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.plugin import Webhooks, install
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, failed, unencodable
@@ -65,19 +74,23 @@ __all__ = [
     "ConfigurationError",
     "ConnectFailed",
     "DatabaseBusy",
+    "Deliveries",
     "Delivery",
     "DeliveryError",
     "DeliveryState",
     "Drained",
     "Endpoint",
     "EndpointError",
+    "Endpoints",
     "Event",
+    "Events",
     "InvalidAnswer",
     "InvalidSubscription",
     "InvalidURL",
     "NewEndpoint",
     "NotFound",
     "Operation",
+    "Options",
     "OutboxWriteError",
     "Settings",
     "SignatureError",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.errors import ConfigurationError
@@ -29,6 +30,11 @@ from sqla_webhooks.retry import (
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
+T = TypeVar("T")
+#: Several of a kind, and no lone string, which is a collection too.
+Several: TypeAlias = list[T] | tuple[T, ...] | AbstractSet[T]
+
+
 class Options(TypedDict, total=False):
     """The keyword arguments of `install()`; `Settings` says what each does."""
 
@@ -43,10 +49,10 @@ class Options(TypedDict, total=False):
     timeout: float
     lease: float
     allow_http: bool
-    allow_hosts: Collection[str]
-    allow_networks: Collection[str | Network]
-    include: Collection[Any]
-    exclude: Collection[Any]
+    allow_hosts: Several[str]
+    allow_networks: Several[str | Network]
+    include: Several[Any]
+    exclude: Several[Any]
     capture: Literal["subscribed", "all"]
     coalesce: bool
     deliver: bool
@@ -56,45 +62,54 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Everything one installation can be told."""
+    """
+    Everything one installation can be told: what `webhooks.settings` shows.
 
-    #: Seconds that the relay lets changes gather after a commit has woken it.
+    `install()` takes the same names as keyword arguments, lists and all, and
+    makes one of them.
+
+    Attributes:
+        batch_window: Seconds that the relay lets changes gather after a commit has woken it; a turn that is under way
+            may take them earlier.
+        batch_size: How many outbox rows one turn of the relay takes, about: it takes whole transactions.
+        poll_interval: Seconds between looks at the database when nothing has woken the relay.
+        concurrency: Requests in flight in this process.
+        wait, stop, retry: tenacity strategies over the persisted attempt count.
+        connect_timeout: Seconds to open a connection.
+        timeout: Seconds that a request may take, its connection included.
+        lease: Seconds for which a delivery belongs to the relay that claimed it.
+        allow_http: Whether an endpoint may be plain http.
+        allow_hosts: Host names that may be reached whatever their addresses.
+        allow_networks: Networks that may be reached though they are not public, such as "127.0.0.0/8".
+        include: Classes: capture only these. Attributes (`User.api_key`): send them though their names say secret.
+        exclude: Classes: do not capture these. Attributes: do not send them.
+        capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
+            so that `webhooks.events` has the history of everything.
+        coalesce: Whether the changes of one row in one transaction become one event.
+        deliver: Whether this process sends; False where a separate worker does.
+        create_tables: Whether `install()` creates the missing tables; False where Alembic does.
+        clock: The source of time, for tests.
+    """
+
     batch_window: float = 0.1
-    #: How many outbox rows one turn of the relay takes, about: it takes whole transactions.
     batch_size: int = 100
-    #: Seconds between looks at the database when nothing has woken the relay.
     poll_interval: float = 1.0
-    #: Requests in flight in this process.
     concurrency: int = 32
-    #: tenacity strategies over the persisted attempt count.
     wait: WaitStrategy = field(default_factory=wait_standard)
     stop: StopStrategy = field(default_factory=stop_standard)
     retry: RetryStrategy = field(default_factory=retry_standard)
-    #: Seconds to open a connection.
     connect_timeout: float = 5.0
-    #: Seconds that a request may take, its connection included.
     timeout: float = 15.0
-    #: Seconds for which a delivery belongs to the relay that claimed it.
     lease: float = 60.0
-    #: Whether an endpoint may be plain http.
     allow_http: bool = False
-    #: Host names that may be reached whatever their addresses.
     allow_hosts: frozenset[str] = frozenset()
-    #: Networks that may be reached though they are not public, such as "127.0.0.0/8".
     allow_networks: tuple[Network, ...] = ()
-    #: Classes: capture only these. Attributes (`User.api_key`): send them though their names say secret.
     include: tuple[Any, ...] = ()
-    #: Classes: do not capture these. Attributes: do not send them.
     exclude: tuple[Any, ...] = ()
-    #: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always.
     capture: Literal["subscribed", "all"] = "subscribed"
-    #: Whether the changes of one row in one transaction become one event.
     coalesce: bool = True
-    #: Whether this process sends; False where a separate worker does.
     deliver: bool = True
-    #: Whether `install()` creates the missing tables; False where Alembic does.
     create_tables: bool = True
-    #: The source of time, for tests.
     clock: Clock = field(default_factory=SystemClock)
 
     @classmethod

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.config import Several
 from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.outbox import endpoints as stored
@@ -49,7 +50,13 @@ class Effects:
 
 
 class Endpoints:
-    """`webhooks.endpoints`. Safe for any thread."""
+    """
+    `webhooks.endpoints`. Safe for any thread.
+
+    Every method may raise `DatabaseBusy` on an in-memory SQLite database, and
+    `ConfigurationError` for an id that is no text or a session of another
+    database.
+    """
 
     def __init__(self, database: Database, *, rules: Rules, effects: Effects, clock: Clock) -> None:
         self._database = database
@@ -60,7 +67,7 @@ class Endpoints:
     def create(
         self,
         url: str,
-        events: Iterable[str],
+        events: Several[str],
         *,
         secret: str | None = None,
         description: str = "",
@@ -123,7 +130,7 @@ class Endpoints:
         id: str,
         *,
         url: str | None = None,
-        events: Iterable[str] | None = None,
+        events: Several[str] | None = None,
         description: str | None = None,
         session: Session | None = None,
     ) -> Endpoint:
@@ -135,6 +142,7 @@ class Endpoints:
 
         Raises:
             InvalidURL, InvalidSubscription, NotFound: As for `create()` and `get()`.
+            ConfigurationError, DatabaseBusy: As for `create()`.
         """
         _check_id(id)
         values: dict[str, Any] = {}

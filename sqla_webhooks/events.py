@@ -52,31 +52,37 @@ class Change:
     What capture saw of one row in one flush.
 
     Its values are Python's on the way to the outbox, and JSON's from there on.
+
+    Attributes:
+        identity: The primary key's values in key order; unambiguous, unlike `resource_id`.
+        data: Attribute name to value: the row after the change; a deleted row as it was.
+        previous: The attributes that changed, to their old value where that is known.
+        changed: Updates: the attributes that changed, the ones of unknown old value too. Deletes of a row that the
+            same transaction has updated: those of which `data` has the later value, since that before is not known.
+        moved_from: Updates of the primary key only: the identity before.
+        table: The row's table: it keeps the rows of two classes of one name apart.
     """
 
     resource: str
     operation: Operation
-    #: The primary key's values in key order; unambiguous, unlike `resource_id`.
     identity: tuple[Any, ...]
-    #: Attribute name to value: the row after the change; a deleted row as it was.
     data: dict[str, Any]
-    #: The attributes that changed, to their old value where that is known.
     previous: dict[str, Any] = field(default_factory=dict)
-    #: Updates: the attributes that changed, the ones of unknown old value too. Deletes of a row that the same
-    #: transaction has updated: those of which `data` has the later value, since that before is not known.
     changed: tuple[str, ...] = ()
-    #: Updates of the primary key only: the identity before.
     moved_from: tuple[Any, ...] | None = None
-    #: The row's table: it keeps the rows of two classes of one name apart.
     table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """The changes of one flush, as they were written beside it."""
+    """
+    The changes of one flush, as they were written beside it.
+
+    Attributes:
+        transaction: The same for every flush of one transaction.
+    """
 
     id: int
-    #: The same for every flush of one transaction.
     transaction: str
     captured_at: datetime
     changes: tuple[Change, ...]
@@ -84,9 +90,16 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change made public."""
+    """
+    One change made public.
 
-    #: `evt_…`: the `webhook-id` header, the same for every attempt.
+    Attributes:
+        id: `evt_…`: the `webhook-id` header, the same for every attempt.
+        changes: Updates only: attribute name to `{"from": old, "to": new}`.
+        table, identity: The row's table and its primary key's values, for loading it and for its order. Not part of
+            the body.
+    """
+
     id: str
     type: str
     timestamp: datetime
@@ -94,9 +107,7 @@ class Event:
     resource_id: str
     operation: Operation
     data: dict[str, Any]
-    #: Updates only: attribute name to `{"from": old, "to": new}`.
     changes: dict[str, dict[str, Any]] | None = None
-    #: The row's table and its primary key's values, for loading it and for its order. Not part of the body.
     table: str = ""
     identity: tuple[Any, ...] = ()
 
@@ -116,22 +127,30 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class NewEndpoint(Endpoint):
-    """An endpoint with its secret: what `create()` returns, and nothing else ever does."""
+    """
+    An endpoint with its secret: what `create()` returns, and nothing else ever does.
 
-    #: `whsec_…`, to be given to the receiver. Never in a repr.
+    Attributes:
+        secret: `whsec_…`, to be given to the receiver. Never in a repr.
+    """
+
     secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery that this process may send until its lease ends."""
+    """
+    A delivery that this process may send until its lease ends.
+
+    Attributes:
+        token: Only a result that shows this token is recorded.
+        attempt: This attempt's number; the first is 1.
+        first_attempt_at: When attempt 1 started; None before it.
+    """
 
     delivery_id: int
-    #: Only a result that shows this token is recorded.
     token: str
-    #: This attempt's number; the first is 1.
     attempt: int
-    #: When attempt 1 started; None before it.
     first_attempt_at: datetime | None
     created_at: datetime
     ordering_key: int | None
@@ -150,12 +169,14 @@ class Answer:
 
     Retry strategies see it as the outcome's result:
     `retry_if_result(lambda answer: answer.status == 503)`.
+
+    Attributes:
+        body: The beginning of the body, decoded leniently.
+        headers: Names in whatever case.
     """
 
     status: int
-    #: The beginning of the body, decoded leniently.
     body: str = ""
-    #: Names in whatever case.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -166,41 +187,53 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of sending one claim."""
+    """
+    What came of sending one claim.
+
+    Attributes:
+        duration: Seconds.
+    """
 
     claim: Claim
     started_at: datetime
-    #: Seconds.
     duration: float
     outcome: Answer | DeliveryError
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One HTTP request of a delivery and what came back."""
+    """
+    One HTTP request of a delivery and what came back.
+
+    Attributes:
+        duration: Seconds.
+        status: None when no answer came.
+        response: The beginning of the answer's body.
+        reason: Why it failed, in a word: `status`, or the reason of a `DeliveryError`. None for 2xx.
+        detail: The same in a sentence; empty for 2xx.
+    """
 
     number: int
     started_at: datetime
-    #: Seconds.
     duration: float
-    #: None when no answer came.
     status: int | None
-    #: The beginning of the answer's body.
     response: str
-    #: Why it failed, in a word: `status`, or the reason of a `DeliveryError`. None for 2xx.
     reason: str | None
-    #: The same in a sentence; empty for 2xx.
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one attempt means for its delivery: what is to be recorded."""
+    """
+    What one attempt means for its delivery: what is to be recorded.
+
+    Attributes:
+        next_attempt_at: When the next attempt is due; None when the delivery is finished.
+    """
 
     claim: Claim
     attempt: Attempt
     state: DeliveryState
-    #: When the next attempt is due; None when the delivery is finished.
     next_attempt_at: datetime | None = None
 
     @property
@@ -210,18 +243,21 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one endpoint, and where it stands."""
+    """
+    One event for one endpoint, and where it stands.
+
+    Attributes:
+        attempts: How many attempts are recorded.
+        next_attempt_at: When it is due; None when it waits behind an earlier change of its row, when it is held,
+            and when it is finished. While a request runs, the instant at which another relay may take it over.
+    """
 
     id: int
     event_id: str
     event_type: str
     endpoint_id: str
     state: DeliveryState
-    #: How many attempts are recorded.
     attempts: int
-    #: When it is due; None when it waits behind an earlier change of its row,
-    #: when it is held, and when it is finished. While a request runs, the
-    #: instant at which another relay may take it over.
     next_attempt_at: datetime | None
     created_at: datetime
     finished_at: datetime | None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
+from typing import Literal
 
 from sqla_webhooks.errors import ConfigurationError, NotFound
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, StoredEvent
@@ -56,7 +58,7 @@ class Deliveries:
     def list(
         self,
         *,
-        state: DeliveryState | str | None = None,
+        state: DeliveryState | Literal["pending", "delivered", "dead", "held", "cancelled"] | None = None,
         event: str | None = None,
         endpoint: str | None = None,
         limit: int = 100,
@@ -105,6 +107,10 @@ class Deliveries:
             return stored.attempts(connection, id)
 
 
+#: More rows than anybody can want at once, and few enough for every database's LIMIT.
+_MOST = 2**31 - 1
+
+
 def _state(given: DeliveryState | str) -> DeliveryState:
     try:
         return DeliveryState(given)
@@ -114,20 +120,24 @@ def _state(given: DeliveryState | str) -> DeliveryState:
 
 
 def _check_number(given: object) -> None:
-    if not isinstance(given, int):
+    if not isinstance(given, int) or isinstance(given, bool):
         message = f"a delivery is named by its number, not by {_kind(given)}: write delivery.id"
         raise ConfigurationError(message)
 
 
 def _check(*, limit: object = 1, **texts: object) -> None:
-    if not isinstance(limit, int) or limit < 1:
-        message = f"limit is {limit!r}: give a whole number of at least 1"
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MOST:
+        message = f"limit is {limit!r}: give a whole number from 1 to {_MOST}"
         raise ConfigurationError(message)
     for name, given in texts.items():
         if given is not None and not isinstance(given, str):
-            message = f"{name} is {_kind(given)}: give a text, such as its id"
+            message = f"{name} is {_kind(given)}: give a text like {_EXAMPLES[name]!r}"
             raise ConfigurationError(message)
 
 
+_EXAMPLES = {"id": "evt_…", "event": "evt_…", "endpoint": "ep_…", "type": "order.created"}
+
+
 def _kind(given: object) -> str:
-    return f"{type(given).__name__} {given!r}"
+    """Short: the repr of a value of ours is not."""
+    return type(given).__name__ if dataclasses.is_dataclass(given) else f"{type(given).__name__} {given!r}"

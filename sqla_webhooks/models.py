@@ -37,7 +37,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
 #: Everything that `install()` creates.
-metadata = MetaData()
+metadata: MetaData = MetaData()
 
 
 class Instant(TypeDecorator[datetime]):

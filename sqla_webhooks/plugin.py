@@ -60,7 +60,7 @@ def install(
         session_factory: A `sessionmaker`, a `scoped_session`, a `Session`
             subclass, `Session` itself, or one session.
         bind: The engine, where the factory does not know it.
-        options: The settings; see `sqla_webhooks.config.Settings`.
+        options: The settings; see `sqla_webhooks.Settings`.
 
     Returns:
         The installation. A second call for the same factory returns the same one.
@@ -110,18 +110,19 @@ class Webhooks:
 
     Safe for any thread. `drain()` must not be called from an enricher or a
     receiver of a signal.
+
+    Attributes:
+        settings: What it was told.
+        engine: The database where its tables are.
+        endpoints: Where events go: create, get, list, update, disable, enable, delete.
+        events: What was made public: list, get.
+        deliveries: What was sent, and what came of it: list, get, attempts.
     """
 
-    #: What it was told.
     settings: Settings
-    #: The database where its tables are.
     engine: Engine
-
-    #: Where events go: create, get, list, update, disable, enable, delete.
     endpoints: Endpoints
-    #: What was made public: list, get.
     events: Events
-    #: What was sent, and what came of it: list, get, attempts.
     deliveries: Deliveries
 
     def __init__(self, factory: Factory, engine: Engine, *, settings: Settings) -> None:
@@ -131,7 +132,7 @@ class Webhooks:
         self._uninstalled = False
         self._factory = factory
         self._database = Database(engine)
-        self._enriching = signals.Signal("`enriching`, for one installation.")
+        self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
         resources = Resources(include=settings.include, exclude=settings.exclude)
         interest = self._interest = Interest(settings.clock, everything=settings.capture == "all")
         policy = EgressPolicy.of(settings)
@@ -195,7 +196,11 @@ class Webhooks:
         not due yet are left; the relay's own thread stands still meanwhile.
 
         Args:
-            timeout: Seconds after which to give up; by default never.
+            timeout: Seconds after which to give up; by default never. A request
+                that is under way is finished first.
+
+        Returns:
+            What was done; `complete` is False if the time was not enough.
 
         Raises:
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.

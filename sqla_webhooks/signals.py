@@ -44,7 +44,7 @@ class _InOrder(dict[Any, None]):
         return _InOrder([*self, *other])
 
 
-class Signal(blinker.Signal):
+class Signal(blinker.NamedSignal):
     """A blinker signal whose receivers run in the order in which they were connected."""
 
     set_class: Any = _InOrder
@@ -69,7 +69,8 @@ def _name(receiver: Callable[..., Any]) -> str:
     return str(getattr(receiver, "__qualname__", type(receiver).__qualname__))
 
 
-enriching = Signal(
+enriching: Signal = Signal(
+    "enriching",
     """
     Sent for each event of a created or updated row that still exists, before
     its payload is fixed.
@@ -78,20 +79,22 @@ enriching = Signal(
     session, as it is now; `payload`: the event's `data`, to be changed in
     place; `event`: the `Event`. Runs in the relay's thread, in no transaction
     of the application's. `@enricher(Model)` connects to this signal.
-    """
+    """,
 )
 
-enricher_failed = Signal(
+enricher_failed: Signal = Signal(
+    "enricher_failed",
     """
     Sent when an enricher raised, or its rows could not be loaded; the event
     goes on with what its `data` held before.
 
     Sender: the mapped class. `enricher`: the receiver; `event`: the `Event`;
     `error`: the exception. Runs in the relay's thread.
-    """
+    """,
 )
 
-unencodable = Signal(
+unencodable: Signal = Signal(
+    "unencodable",
     """
     Sent when a value was replaced by a placeholder, because no rule says how
     to write it as JSON.
@@ -100,33 +103,36 @@ unencodable = Signal(
     Runs where the value was met: for a column, in the application's thread
     inside `flush()`, so a receiver must be quick and must not use the session;
     for what an enricher added, in the relay's thread.
-    """
+    """,
 )
 
-delivered = Signal(
+delivered: Signal = Signal(
+    "delivered",
     """
     Sent when an endpoint has answered 2xx and that is recorded.
 
     Sender: the `Webhooks`. `delivery`: the `Delivery`; `attempt`: the
     `Attempt`. Runs in the relay's thread (in the caller's, from `drain()`),
     after the commit of the record.
-    """
+    """,
 )
 
-failed = Signal(
+failed: Signal = Signal(
+    "failed",
     """
     Sent when an attempt has failed, is recorded, and another will be made.
 
     Sender, arguments and thread as for `delivered`; `delivery.next_attempt_at`
     says when.
-    """
+    """,
 )
 
-dead = Signal(
+dead: Signal = Signal(
+    "dead",
     """
     Sent when a delivery is given up: its last attempt failed, or the egress
     policy forbids the address.
 
     Sender, arguments and thread as for `delivered`.
-    """
+    """,
 )

@@ -174,10 +174,11 @@ def test_an_endpoint_in_place_of_its_id_is_told_from_one(webhooks: Webhooks) -> 
 
 def test_what_cannot_be_looked_for_is_refused(webhooks: Webhooks) -> None:
     given: Any = webhooks.endpoints.create(URL, events=["*"])
+    state: Any = "deadd"
     calls: list[tuple[Callable[[], object], str]] = [
-        (lambda: webhooks.deliveries.list(endpoint=given), "endpoint is NewEndpoint"),
+        (lambda: webhooks.deliveries.list(endpoint=given), "endpoint is NewEndpoint: give a text like 'ep_…'"),
         (lambda: webhooks.deliveries.list(event=given), "event is NewEndpoint"),
-        (lambda: webhooks.deliveries.list(state="deadd"), "the states are pending, delivered, dead"),
+        (lambda: webhooks.deliveries.list(state=state), "the states are pending, delivered, dead"),
         (lambda: webhooks.deliveries.list(limit=0), "limit is 0"),
         (lambda: webhooks.deliveries.get(given), "write delivery.id"),
         (lambda: webhooks.deliveries.attempts(given), "write delivery.id"),

@@ -34,7 +34,7 @@ class Calls:
 
 @pytest.fixture
 def signal() -> Signal:
-    return Signal()
+    return Signal("test")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_receivers_are_called_in_the_order_of_connection(signal: Signal, calls: 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["any", "this", "other", "disconnect"])), max_size=30))
 def test_the_order_is_kept_whatever_is_connected_and_disconnected(steps: list[tuple[int, str]]) -> None:
-    signal, calls = Signal(), Calls()
+    signal, calls = Signal("test"), Calls()
     this, other = Sender(), Sender()
     receivers = [calls.by(str(number)) for number in range(7)]
     for_all: list[str] = []

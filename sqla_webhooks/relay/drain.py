@@ -19,13 +19,17 @@ _GLANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What `drain()` did."""
+    """
+    What `drain()` did.
 
-    #: Events made public.
+    Attributes:
+        events: Events made public.
+        attempts: Requests made.
+        complete: Whether nothing was left that was due; False when the timeout ended it.
+    """
+
     events: int
-    #: Requests made.
     attempts: int
-    #: Whether nothing was left that was due; False when the timeout ended it.
     complete: bool
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session, joinedload, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from support.local import Install
 from support.receiver import PATIENCE, Receiver
 from support.shop import Customer, Order
@@ -57,11 +57,7 @@ def test_what_an_application_writes(install: Install, sessions: sessionmaker[Ses
     """As it stands, but for a receiver on this machine in the partner's place."""
     install(sessions)
     application, once = blocks("README.md")[1:]
-    namespace: dict[str, Any] = {
-        "Session": sessions,
-        "Order": Order,
-        "joinedload": joinedload,
-    }
+    namespace: dict[str, Any] = {"Session": sessions, "Order": Order}
     before = set(enriching.receivers)
     printed = io.StringIO()
     try:

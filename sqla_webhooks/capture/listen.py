@@ -147,8 +147,9 @@ class Capture:
         def wanted(shape: Shape) -> bool:
             return own or patterns.want(shape.resource)
 
-        def shape_of(state: State) -> Shape | None:
-            shape = self._shape(session, transaction, state.mapper)
+        @_by_mapper
+        def shape_of(mapper: Mapper[Any]) -> Shape | None:
+            shape = self._shape(session, transaction, mapper)
             return shape if shape is not None and (not fresh or wanted(shape)) else None
 
         return unit_of_work.note(session, shape_of, may_read=wanted, lock=self._take_write_lock)
@@ -168,8 +169,9 @@ class Capture:
         if not patterns:
             return
 
-        def shape_of(state: State) -> Shape | None:
-            shape = self._shape(session, transaction, state.mapper)
+        @_by_mapper
+        def shape_of(mapper: Mapper[Any]) -> Shape | None:
+            shape = self._shape(session, transaction, mapper)
             return shape if shape is not None and patterns.want(shape.resource) else None
 
         found = unit_of_work.changes(session, flush_context, shape_of, notes)
@@ -259,6 +261,19 @@ class Capture:
 
 
 _NOTHING = Patterns()
+
+
+def _by_mapper(find: Callable[[Mapper[Any]], Shape | None]) -> Callable[[State], Shape | None]:
+    """The shape of a state, found once for each mapper: a flush has many states of few."""
+    known: dict[Mapper[Any], Shape | None] = {}
+
+    def shape_of(state: State) -> Shape | None:
+        try:
+            return known[state.mapper]
+        except KeyError:
+            return known.setdefault(state.mapper, find(state.mapper))
+
+    return shape_of
 
 
 def _unreadable(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:

@@ -21,7 +21,7 @@ Identity: TypeAlias = tuple[Any, ...]
 Row: TypeAlias = tuple[Identity, dict[str, Any]]
 
 
-def read(session: Session, shape: Shape, wanted: Mapping[Identity, T]) -> Iterator[tuple[T, dict[str, Any]]]:
+def read(session: Session, shape: Shape, *, wanted: Mapping[Identity, T]) -> Iterator[tuple[T, dict[str, Any]]]:
     """
     The rows of some primary keys: what was wanted under each key, with its row's attribute values.
 
@@ -35,23 +35,23 @@ def read(session: Session, shape: Shape, wanted: Mapping[Identity, T]) -> Iterat
     """
     connection = session.connection(bind_arguments={"mapper": shape.mapper})
     for some in chunks(list(wanted), width=len(shape.key)):
-        rows = _rows(connection, shape, some)
+        rows = _rows(connection, shape, identities=some)
         if len(rows) == len(some) == 1:  # whatever the database has made of the key: "5" may have become 5
             yield wanted[some[0]], rows[0][1]
         else:
             yield from ((wanted[identity], values) for identity, values in rows if identity in wanted)
 
 
-def _rows(connection: Connection, shape: Shape, identities: Sequence[Identity]) -> Sequence[Row]:
-    rows = _readable(connection, shape, identities, list(shape.columns))
+def _rows(connection: Connection, shape: Shape, *, identities: Sequence[Identity]) -> Sequence[Row]:
+    rows = _readable(connection, shape, identities=identities, names=list(shape.columns))
     if rows is not None:
         return rows
     logger.warning("some rows of %s have values that their columns' types cannot read: left out", shape.resource)
     found: dict[Identity, dict[str, Any]] = {}
     for name in shape.columns:
-        rows = _readable(connection, shape, identities, [name])
+        rows = _readable(connection, shape, identities=identities, names=[name])
         if rows is None:
-            alone = (_readable(connection, shape, [identity], [name]) for identity in identities)
+            alone = (_readable(connection, shape, identities=[identity], names=[name]) for identity in identities)
             rows = [row for some in alone if some is not None for row in some]
         for identity, values in rows:
             found.setdefault(identity, {}).update(values)
@@ -59,7 +59,7 @@ def _rows(connection: Connection, shape: Shape, identities: Sequence[Identity]) 
 
 
 def _readable(
-    connection: Connection, shape: Shape, identities: Sequence[Identity], names: Sequence[str]
+    connection: Connection, shape: Shape, *, identities: Sequence[Identity], names: Sequence[str]
 ) -> Sequence[Row] | None:
     """The values of some attributes; None if a type cannot read what is there, as the application might never have."""
     columns = [shape.columns[name].label(name) for name in names]

@@ -82,7 +82,7 @@ def note(
         # An orphan is deleted by the flush though nobody asked the session to.
         gone = state in going or state.mapper._is_orphan(state)  # noqa: SLF001  # what Session._flush asks
         previous = _previous(state, shape)
-        if not gone and not (previous and _is_written(state, shape)):
+        if not gone and not (previous and _is_set(state, shape)):
             continue
         notes[state] = Note(previous)
         if may_read(shape) and _lacks(state, shape, previous, gone=gone):
@@ -101,12 +101,12 @@ def _previous(state: State, shape: Shape) -> dict[str, Any]:
     return previous
 
 
-def _is_written(state: State, shape: Shape) -> bool:
+def _is_set(state: State, shape: Shape) -> bool:
     """
-    Whether the flush may write the row: something was set, and not to the value it had.
+    Whether something was set, and not to the value it had: only then may the flush write the row.
 
-    A row that is not written changes nothing by itself, and must not be read:
-    on SQLite that would wait for a lock that the application has not asked for.
+    A row that is not written does not change by itself either, and must not be
+    read: on SQLite that would wait for a lock that nobody has asked for.
     """
     current = state.dict
     return any(
@@ -136,12 +136,11 @@ def _complete(
         lock(connection)
     for shape, states in by_shape.items():
         of_identity = {_identity(state): state for state in states}
-        for state, values in rows.read(session, shape, of_identity):
-            found = notes[state]
-            unknown = [key for key, old in found.previous.items() if _unknown(old) and key in values]
-            found.previous.update((key, values[key]) for key in unknown)
-            current = state.dict
-            found.loaded.update((key, value) for key, value in values.items() if key not in current)
+        for state, values in rows.read(session, shape, wanted=of_identity):
+            previous, loaded, current = notes[state].previous, notes[state].loaded, state.dict
+            unknown = [key for key, old in previous.items() if _unknown(old) and key in values]
+            previous.update((key, values[key]) for key in unknown)
+            loaded.update((key, value) for key, value in values.items() if key not in current)
 
 
 # --------------------------------------------------------------------------- after the flush
@@ -209,11 +208,10 @@ def _drafts_of_created(
 ) -> Iterable[_Draft]:
     for state, shape in created:
         current = state.dict
-        data = {key: current[key] for key in shape.columns if key in current}
         before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
-        if before is None:
-            # What nobody set is NULL, unless the database is to say.
-            data.update(dict.fromkeys(shape.columns.keys() - data.keys() - state.expired_attributes))
+        # What nobody set is NULL, unless the database is to say; or unless another row stands there.
+        unset = shape.columns.keys() - current.keys() - state.expired_attributes if before is None else ()
+        data = {key: current.get(key) for key in shape.columns if key in current or key in unset}
         missing = frozenset(shape.columns.keys() - data.keys())
         if before is not None and before.mapper is state.mapper:
             # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
@@ -238,10 +236,11 @@ def _drafts_of_updated(updated: Iterable[tuple[State, Shape]], notes: Notes) -> 
             previous.update((key, known.loaded[key]) for key in late)
         if not previous:
             continue
-        data = {key: current[key] for key in shape.columns if key in current}
-        if known is not None:
-            untouched = known.loaded.keys() - previous.keys() - data.keys()
-            data.update((key, known.loaded[key]) for key in untouched)
+        values = current
+        if known is not None and known.loaded:
+            untouched = known.loaded.keys() - previous.keys()
+            values = {**{key: known.loaded[key] for key in untouched}, **current}
+        data = {key: values[key] for key in shape.columns if key in values}
         missing = shape.columns.keys() - data.keys()
         if missing and not _may_be_written(previous, data, shape):
             continue  # nothing was set, so nothing was written: not worth a query
@@ -266,14 +265,16 @@ def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
             key = tuple(draft.data.get(name) for name in draft.shape.key)
             waiting.setdefault(draft.shape, {})[key] = draft
     for shape, of_identity in waiting.items():
-        for draft, values in rows.read(session, shape, of_identity):
+        for draft, values in rows.read(session, shape, wanted=of_identity):
             draft.data.update((key, values[key]) for key in draft.missing if key in values)
 
 
 def _found(draft: _Draft) -> Found | None:
     """The change of a created or updated row; None if no value is another than before."""
     shape = draft.shape
-    data = _with_plain_null(shape, {key: draft.data[key] for key in shape.columns if key in draft.data})
+    # What was read came last; attributes are sent in the order of their class.
+    data = draft.data if not draft.missing else {key: draft.data[key] for key in shape.columns if key in draft.data}
+    data = _with_plain_null(shape, data)
     identity = tuple(data.get(key) for key in shape.key)
     if draft.operation is Operation.CREATE:
         return Found(shape, Change(shape.resource, Operation.CREATE, identity, data, table=shape.table))

@@ -68,7 +68,7 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
             story.pop(was, None)
             if result is not None:
                 _put((result, row.captured_at), story, ended)
-    return [(kept, at) for change, at in [*ended, *story.values()] if (kept := _really(change)) is not None]
+    return [(kept, at) for change, at in [*ended, *story.values()] if (kept := _without_reverted(change)) is not None]
 
 
 def _place(change: Change, identity: tuple[Any, ...]) -> Place:
@@ -144,7 +144,7 @@ def _merge_updates(first: Change, then: Change) -> Change:
     )
 
 
-def _really(change: Change) -> Change | None:
+def _without_reverted(change: Change) -> Change | None:
     """An update without the values that came back to what they were; None if none is left."""
     if change.operation is not Operation.UPDATE:
         return change

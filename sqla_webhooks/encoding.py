@@ -124,7 +124,7 @@ def decode(plain: Any, kind: type[Any]) -> Any:
     return read(plain)
 
 
-def part(value: Any) -> Any:
+def key_part(value: Any) -> Any:
     """
     One part of a primary key: as `encode` says, or the value's own text.
 
@@ -154,10 +154,10 @@ def _simpler(value: Any, *, unknown: list[type]) -> Any:
 def _placeholder(value: Any, unknown: list[type]) -> dict[str, str]:
     kind = type(value)
     unknown.append(kind)
-    return {PLACEHOLDER: name_of(kind)}
+    return {PLACEHOLDER: type_name(kind)}
 
 
-def name_of(kind: type) -> str:
+def type_name(kind: type) -> str:
     """The name of a type, with its module; never raises."""
     try:
         return f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "replace").decode()
@@ -254,7 +254,8 @@ def _base64(value: bytes | bytearray | memoryview) -> str:
     return base64.b64encode(bytes(value)).decode("ascii")
 
 
-# In the order of the table; `Enum` first, since a `class Colour(str, Enum)` is a str as well.
+# Searched from the top: a subclass before its base (datetime before date, bool before int), and `Enum` before all,
+# since a `class Colour(str, Enum)` is a str as well.
 _RULES: dict[type, Callable[[Any], Any]] = {
     Enum: lambda value: value.value,
     Decimal: str,

@@ -15,16 +15,16 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.sql.base import ExecutableOption
 
 from sqla_webhooks import signals, subscriptions
-from sqla_webhooks.capture.factory import Factory
+from sqla_webhooks.capture.factory import Factory, Listened
 from sqla_webhooks.capture.interest import Interest
 from sqla_webhooks.capture.listen import Capture
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
-from sqla_webhooks.encoding import name_of
+from sqla_webhooks.encoding import type_name
 from sqla_webhooks.endpoints import Effects, Endpoints, Rules
-from sqla_webhooks.enrich.enricher import Function, register
+from sqla_webhooks.enrich.enricher import EnricherFunction, register
 from sqla_webhooks.enrich.run import Enrichment
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.history import Deliveries, Events
@@ -133,58 +133,19 @@ class Webhooks:
         self._factory = factory
         self._database = Database(engine)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
-        resources = Resources(include=settings.include, exclude=settings.exclude)
-        interest = self._interest = Interest(settings.clock, everything=settings.capture == "all")
-        policy = EgressPolicy.of(settings)
-        relay = Relay(
-            self._database,
-            settings,
-            lead=Lead(self._database),
-            fan_out=FanOut(self._database, keep_all=settings.capture == "all"),
-            enrich=Enrichment(self._database, resources, signals=(signals.enriching, self._enriching)).enrich,
-            keep_fresh=interest.keep_fresh,
-            report=self._report,
-            webhooks=self,
-        )
-        make_sender = partial(
-            Sender,
-            policy,
-            connect_timeout=settings.connect_timeout,
-            timeout=settings.timeout,
-            clock=settings.clock,
-        )
-        self._thread = RelayThread(relay, settings, database=self._database, make_sender=make_sender)
-        self._capture = Capture(
-            factory.listened,
-            database=self._database,
-            resources=resources,
-            interest=interest,
-            clock=settings.clock,
-            wake=self._thread.wake,
-            report=self._report,
-        )
+        self._resources = Resources(include=settings.include, exclude=settings.exclude)
+        self._interest = Interest(settings.clock, everything=settings.capture == "all")
+        self._policy = EgressPolicy.of(settings)
+        self._thread = self._make_thread()
+        self._capture = self._make_capture(factory.listened)
+        self.endpoints = self._make_endpoints()
         self.events = Events(self._database)
         self.deliveries = Deliveries(self._database)
-        self.endpoints = Endpoints(
-            self._database,
-            rules=Rules(
-                check_url=policy.check_url,
-                check_events=lambda patterns: subscriptions.check(patterns, resources.names()),
-                check_secret=sign.check_secret,
-                make_secret=sign.generate_secret,
-            ),
-            effects=Effects(
-                being_written=self._capture.endpoints_being_written,
-                written=self._endpoints_written,
-                due=self._thread.ring,
-            ),
-            clock=settings.clock,
-        )
         self._begin()
 
     def enricher(
         self, model: type[T], *, options: Iterable[ExecutableOption] = ()
-    ) -> Callable[[Function[T]], Function[T]]:
+    ) -> Callable[[EnricherFunction[T]], EnricherFunction[T]]:
         """As the module's `@enricher`, for this installation alone; runs after those."""
         return register(self._enriching, model, options=options)
 
@@ -248,7 +209,7 @@ class Webhooks:
             will be recorded by nobody, and sent again when its lease has ended.
         """
         self._uninstalled = True
-        self._capture.close(_QUIET)
+        self._capture.close(_CLOSE_TIMEOUT)
         ended = self._thread.close(timeout)
         self._database.close()
         if self._factory.installed() is self:
@@ -266,6 +227,52 @@ class Webhooks:
 
     def __repr__(self) -> str:
         return f"<Webhooks on {self.engine.url!r}>"
+
+    def _make_thread(self) -> RelayThread:
+        settings, database = self.settings, self._database
+        relay = Relay(
+            database,
+            settings,
+            lead=Lead(database),
+            fan_out=FanOut(database, keep_all=settings.capture == "all"),
+            enrich=Enrichment(database, self._resources, signals=(signals.enriching, self._enriching)).enrich,
+            keep_fresh=self._interest.keep_fresh,
+            report=self._report,
+            webhooks=self,
+        )
+        make_sender = partial(
+            Sender,
+            self._policy,
+            connect_timeout=settings.connect_timeout,
+            timeout=settings.timeout,
+            clock=settings.clock,
+        )
+        return RelayThread(relay, settings, database=database, make_sender=make_sender)
+
+    def _make_capture(self, listened: Listened) -> Capture:
+        return Capture(
+            listened,
+            database=self._database,
+            resources=self._resources,
+            interest=self._interest,
+            clock=self.settings.clock,
+            wake=self._thread.wake,
+            report=self._report,
+        )
+
+    def _make_endpoints(self) -> Endpoints:
+        rules = Rules(
+            check_url=self._policy.check_url,
+            check_events=lambda patterns: subscriptions.check(patterns, self._resources.names()),
+            check_secret=sign.check_secret,
+            make_secret=sign.generate_secret,
+        )
+        effects = Effects(
+            being_written=self._capture.endpoints_being_written,
+            written=self._endpoints_written,
+            due=self._thread.ring,
+        )
+        return Endpoints(self._database, rules=rules, effects=effects, clock=self.settings.clock)
 
     def _begin(self) -> None:
         """The end of `install()`: nothing has happened before, and nothing is left of it if it fails."""
@@ -302,13 +309,13 @@ class Webhooks:
         logger.warning(
             "a value of type %s has no JSON form and was replaced by a placeholder: convert it, or leave the "
             "attribute out with exclude=[...]",
-            name_of(kind),
+            type_name(kind),
         )
         signals.unencodable.tell(self, kind=kind)
 
 
 #: Seconds that `uninstall()` waits for a flush to be through with the listeners.
-_QUIET = 5.0
+_CLOSE_TIMEOUT = 5.0
 
 _ONE_CONNECTION = (
     "an in-memory SQLite database, which has one connection, the application's: call drain() between transactions to "

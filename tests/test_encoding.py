@@ -394,12 +394,12 @@ WORSE: list[Callable[[], Any]] = [
 ]
 
 
-def name_of(make: Callable[[], Any]) -> str:
+def type_name(make: Callable[[], Any]) -> str:
     return str(type.__getattribute__(type(make()), "__name__"))
 
 
 @by_each_path
-@pytest.mark.parametrize("make", STRANGERS, ids=name_of)
+@pytest.mark.parametrize("make", STRANGERS, ids=type_name)
 def test_a_value_that_no_rule_knows_is_a_placeholder_told_once(path: str, make: Callable[[], Any]) -> None:
     told: list[type] = []
     value = make()
@@ -412,7 +412,7 @@ def test_a_value_that_no_rule_knows_is_a_placeholder_told_once(path: str, make: 
 
 
 @by_each_path
-@pytest.mark.parametrize("make", [*STRANGERS, *WORSE], ids=name_of)
+@pytest.mark.parametrize("make", [*STRANGERS, *WORSE], ids=type_name)
 @pytest.mark.parametrize("refused", [None, float("nan"), "\ud800", 2**64, {1: 2}], ids=ascii)
 def test_no_value_makes_it_raise_whatever_stands_beside_it(path: str, make: Callable[[], Any], refused: Any) -> None:
     text = dumps(path, [refused, {"a": [make()]}, {"b"}])

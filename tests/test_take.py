@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, delete
+from sqlalchemy import Connection, create_engine, delete, event, select
 from support.clock import START
 
 from sqla_webhooks import models
@@ -83,8 +84,8 @@ class Database:
 def relay(connection: Connection, limit: int, seen: dict[str, list[int]]) -> int:
     """One turn: take, coalesce, remove; the events of each row are added to *seen*."""
     rows = take(connection, limit).rows
-    for event in coalesce(rows):
-        seen.setdefault(event.resource_id, []).append(event.data["n"])
+    for one in coalesce(rows):
+        seen.setdefault(one.resource_id, []).append(one.data["n"])
     connection.execute(delete(models.outbox).where(models.outbox.c.id.in_([row.id for row in rows])))
     return len(rows)
 
@@ -148,6 +149,62 @@ def test_not_more_than_a_batch_is_taken_where_transactions_are_small(connection:
         database.commit(number)
 
     assert [row.transaction for row in take(connection, 4).rows] == ["t0", "t1", "t2", "t3"]
+
+
+def spoil(connection: Connection, *numbers: int) -> None:
+    """Make rows such that this version cannot read them; by their place, from 1."""
+    ids = connection.execute(select(models.outbox.c.id).order_by(models.outbox.c.id)).scalars().all()
+    chosen = [ids[number - 1] for number in numbers]
+    connection.execute(models.outbox.update().where(models.outbox.c.id.in_(chosen)).values(changes=b'[{"new": 1}]'))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+def test_what_cannot_be_read_is_left_and_looked_beyond(connection: Connection, limit: int) -> None:
+    database, seen = Database(connection), dict[str, list[int]]()
+    for number in range(6):
+        database.flush(number, f"row {number}")
+        database.commit(number)
+    spoil(connection, 1, 2, 3, 5)
+    while relay(connection, limit, seen):
+        pass
+
+    assert seen == {"row 3": [1], "row 5": [1]}
+    left = take(connection, limit)
+    assert (left.rows, len(left.unreadable)) == ([], 4)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+def test_a_transaction_one_row_of_which_cannot_be_read_is_left_whole(connection: Connection, limit: int) -> None:
+    database, seen = Database(connection), dict[str, list[int]]()
+    for _ in range(4):
+        database.flush(1, "spoilt")
+    database.commit(1)
+    for number in (2, 3):
+        database.flush(number, f"row {number}")
+        database.commit(number)
+    spoil(connection, 4)
+    while relay(connection, limit, seen):
+        pass
+
+    assert seen == {"row 2": [1], "row 3": [1]}
+
+
+def test_rows_that_another_relay_takes_between_two_looks(connection: Connection) -> None:
+    database = Database(connection)
+    for number in (1, 2, 1, 2):
+        database.flush(number, f"row {number}")
+    database.commit(1)
+    database.commit(2)
+    statements: list[str] = []
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def another(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        statements.append(statement)
+        if len(statements) == 3:  # as `take` comes to read up to the end of the first to end
+            cursor.execute("DELETE FROM webhook_outbox")
+
+    assert take(connection, 2) == Batch([], more=False)
+    assert len(statements) >= 3
 
 
 #: A transaction changes a row, or commits; and how many rows the relay takes afterwards, 0 if it has no turn.

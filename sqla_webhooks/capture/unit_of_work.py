@@ -316,7 +316,7 @@ def _as_it_was(state: State, shape: Shape, known: Note | None) -> dict[str, Any]
 
 
 def _with_plain_null(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
-    """*values* with JSON's own null as None: as SQLAlchemy has it, it is a number to whoever does not know it."""
+    """*values* with `JSON.NULL` as None: it is a kind of int, and would be encoded as a number."""
     values.update(dict.fromkeys([key for key in shape.json if values.get(key) is JSON.NULL]))
     return values
 

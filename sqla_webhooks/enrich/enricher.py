@@ -17,14 +17,14 @@ from sqla_webhooks.signals import Signal, enriching
 
 T = TypeVar("T")
 #: What an enricher is: given the row and the payload, it changes the payload in place.
-Function: TypeAlias = Callable[[T, dict[str, Any]], None]
+EnricherFunction: TypeAlias = Callable[[T, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Enricher:
     """A function as a receiver of `enriching`, with what it wants loaded."""
 
-    function: Function[Any]
+    function: EnricherFunction[Any]
     options: tuple[ExecutableOption, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
@@ -37,7 +37,9 @@ class Enricher:
             raise TypeError(message)
 
 
-def enricher(model: type[T], *, options: Iterable[ExecutableOption] = ()) -> Callable[[Function[T]], Function[T]]:
+def enricher(
+    model: type[T], *, options: Iterable[ExecutableOption] = ()
+) -> Callable[[EnricherFunction[T]], EnricherFunction[T]]:
     """
     Register a function that adds to the payloads of *model*'s events.
 
@@ -69,13 +71,13 @@ def enricher(model: type[T], *, options: Iterable[ExecutableOption] = ()) -> Cal
 
 def register(
     signal: Signal, model: type[T], *, options: Iterable[ExecutableOption]
-) -> Callable[[Function[T]], Function[T]]:
+) -> Callable[[EnricherFunction[T]], EnricherFunction[T]]:
     """`enricher()` for one signal: the module's, or that of an installation."""
     if not isinstance(sa_inspect(model, raiseerr=False), Mapper):
         message = f"@enricher({model!r}): name a mapped class"
         raise ConfigurationError(message)
 
-    def connect(function: Function[T]) -> Function[T]:
+    def connect(function: EnricherFunction[T]) -> EnricherFunction[T]:
         if inspect.iscoroutinefunction(function):
             message = (
                 f"the enricher {function.__qualname__} is async; it runs in a plain thread: write a plain function"

@@ -15,7 +15,7 @@ from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import chunks
 
 
-class Reading(Session):
+class ReadOnlySession(Session):
     """
     The session of enrichers: one that would write fails, and does so alone.
 
@@ -45,19 +45,31 @@ class Rows:
         self,
         session: Session,
         mapper: Mapper[Any],
+        *,
         receivers: Sequence[Callable[..., Any]],
         events: Sequence[Event],
     ) -> None:
-        columns = mapper.primary_key
-        self._identities = {event.id: _identity(columns, event) for event in events}
-        options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
+        self.mapper = mapper
+        self._session = session
+        self._options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
+        self._identities = {event.id: _identity(mapper.primary_key, event) for event in events}
+        self._wanted = list({_key(event.identity): self._identities[event.id] for event in events}.values())
         self._by_value: dict[tuple[Any, ...], Any] = {}
         self._by_json: dict[bytes, Any] = {}
-        wanted = list({_key(event.identity): self._identities[event.id] for event in events}.values())
-        for some in chunks(wanted, width=len(columns)):
+        self._load()
+
+    def load_again(self) -> None:
+        """After a statement of an enricher's has failed, which may have spoilt the transaction."""
+        self._session.rollback()
+        self._load()
+
+    def _load(self) -> None:
+        columns = self.mapper.primary_key
+        for some in chunks(self._wanted, width=len(columns)):
             key = columns[0].in_([one[0] for one in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
-            for row in session.scalars(select(mapper.class_).where(key).options(*options)).unique():
-                self._keep(mapper.primary_key_from_instance(row), row)
+            query = select(self.mapper.class_).where(key).options(*self._options)
+            for row in self._session.scalars(query).unique():
+                self._keep(self.mapper.primary_key_from_instance(row), row)
 
     def of(self, event: Event) -> Any:
         """The row of *event*, None if it is gone."""
@@ -82,7 +94,7 @@ def _hashable(identity: tuple[Any, ...]) -> bool:
 
 def _key(identity: Iterable[Any]) -> bytes:
     """A primary key as JSON, whether it comes from a row or from an event."""
-    return encoding.dumps([encoding.part(one) for one in identity])
+    return encoding.dumps([encoding.key_part(one) for one in identity])
 
 
 def _identity(columns: Sequence[ColumnElement[Any]], event: Event) -> tuple[Any, ...]:

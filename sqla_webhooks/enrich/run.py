@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import Mapper, object_session
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from sqla_webhooks.enrich.rows import Reading, Rows
+from sqla_webhooks.enrich.rows import ReadOnlySession, Rows
 from sqla_webhooks.events import Event, Operation
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.resources import Resources
@@ -49,7 +49,7 @@ class Enrichment:
             mapper = self._resources.mapper(resource, table)
             receivers = [] if mapper is None else self._receivers(mapper)
             if mapper is not None and receivers:
-                enriched.update((event.id, event) for event in self._enrich(mapper, receivers, some))
+                enriched.update((event.id, event) for event in self._enrich(mapper, receivers, events=some))
         return [enriched.get(event.id, event) for event in events]
 
     def _receivers(self, mapper: Mapper[Any]) -> list[Receiver]:
@@ -58,58 +58,62 @@ class Enrichment:
         found = [receiver for signal in self._signals for cls in classes for receiver in signal.receivers_in_order(cls)]
         return list({id(receiver): receiver for receiver in found}.values())
 
-    def _enrich(
-        self, mapper: Mapper[Any], receivers: Sequence[Receiver], events: Sequence[Event], *, again: bool = True
-    ) -> Sequence[Event]:
+    def _enrich(self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]) -> list[Event]:
         """
-        Run *receivers* on the events of one class. If their rows cannot be loaded, its events go on plain.
+        Run *receivers* on the events of one class. Those whose rows cannot be loaded do nothing.
 
         Raises:
             DBAPIError: The database is away, or locked: the relay waits for it.
         """
+        again = Retrying(retry=retry_if_exception_type(DBAPIError), stop=stop_after_attempt(2), reraise=True)
         try:
-            with self._database.read() as connection, Reading(connection, autoflush=False) as session:
-                rows = Rows(session, mapper, receivers, events)
-                found = ((event, rows.of(event)) for event in events)
-                return [event if row is None else _run(mapper.class_, receivers, event, row) for event, row in found]
+            return again(self._load_and_run, mapper, receivers, events=events)
         except Exception as error:  # an application's options and types: whatever is wrong with them, its events go on
-            if isinstance(error, DBAPIError):
-                if error.connection_invalidated or not self._answers(mapper):
-                    raise
-                if again:
-                    return self._enrich(mapper, receivers, events, again=False)
-            if len(receivers) > 1:  # one of them named what cannot be loaded; the others shall not suffer for it
-                for receiver in receivers:
-                    events = self._enrich(mapper, [receiver], events)
-                return events
+            if isinstance(error, DBAPIError) and not self._database.answers():
+                raise
+            if len(receivers) > 1:
+                return self._each_alone(mapper, receivers, events=events)
             logger.exception("the rows of %s could not be loaded for %s", mapper.class_.__qualname__, receivers[0])
             for event in events:
                 enricher_failed.tell(mapper.class_, enricher=receivers[0], event=event, error=error)
-            return events
+            return list(events)
 
-    def _answers(self, mapper: Mapper[Any]) -> bool:
-        """Whether the database lets the rows of a class be read, if one asks for nothing special."""
-        try:
-            with self._database.read() as connection:
-                connection.execute(select(*mapper.primary_key).limit(1)).first()
-        except DBAPIError:
-            return False
-        return True
+    def _each_alone(
+        self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]
+    ) -> list[Event]:
+        """One of them named what cannot be loaded; the others shall not suffer for it."""
+        enriched = list(events)
+        for receiver in receivers:
+            enriched = self._enrich(mapper, [receiver], events=enriched)
+        return enriched
+
+    def _load_and_run(
+        self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]
+    ) -> list[Event]:
+        with self._database.read() as connection, ReadOnlySession(connection, autoflush=False) as session:
+            rows = Rows(session, mapper, receivers=receivers, events=events)
+            return [event if rows.of(event) is None else _run(receivers, event, rows=rows) for event in events]
 
 
-def _run(model: type, receivers: Sequence[Receiver], event: Event, instance: Any) -> Event:
-    """Call each enricher on a copy, which counts only if it returns."""
+def _run(receivers: Sequence[Receiver], event: Event, *, rows: Rows) -> Event:
+    """
+    Call each enricher on a copy, which counts only if it returns.
+
+    Raises:
+        DBAPIError: The connection has gone.
+    """
+    model = rows.mapper.class_
     for receiver in receivers:
         try:
             data = copy.deepcopy(event.data)
-            receiver(model, instance=instance, payload=data, event=event)
+            receiver(model, instance=rows.of(event), payload=data, event=event)
         except KeyboardInterrupt:
             raise  # somebody wants `drain()` to end
-        except (
-            BaseException
-        ) as error:  # the application's code: SystemExit and CancelledError must not stop events either
-            if isinstance(error, SQLAlchemyError) and (session := object_session(instance)) is not None:
-                session.rollback()  # or what it has spoilt fails all that comes after it
+        except BaseException as error:  # the application's code: SystemExit or CancelledError must not stop events
+            if isinstance(error, DBAPIError):
+                if error.connection_invalidated:
+                    raise
+                rows.load_again()  # or what it has spoilt fails all that comes after it
             logger.exception("%s failed; %s %s goes on without it", receiver, event.type, event.id)
             enricher_failed.tell(model, enricher=receiver, event=event, error=error)
         else:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, event, inspect
+from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import StaticPool
@@ -85,6 +85,15 @@ class Database:
         self._refuse_if_busy()
         with self.engine.begin() as connection:
             yield connection
+
+    def answers(self) -> bool:
+        """Whether the database is there, and not locked."""
+        try:
+            with self.read() as connection:
+                connection.execute(select(models.lease.c.name)).first()
+        except DBAPIError:
+            return False
+        return True
 
     def of_session(self, session: Session) -> Connection:
         """

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import Change, Operation, OutboxRow
+from sqla_webhooks.outbox.database import chunks
 
 _outbox = models.outbox
 
@@ -38,46 +39,66 @@ def take(connection: Connection, limit: int) -> Batch:
     the smaller *last* number, and that is the order in which they are taken;
     one that goes on beyond the oldest *limit* rows waits for the next turn.
     """
-    rows = connection.execute(_ROWS.limit(limit)).all()
-    more = len(rows) == limit
-    if more:
-        unfinished = _last_numbers(connection, rows)
-        whole = [row for row in rows if row.transaction_id not in unfinished]
-        rows = whole or _up_to(connection, min(unfinished.values()))
-    read = {row.id: _outbox_row(row) for row in rows}
-    spoilt = {row.transaction_id for row in rows if read[row.id] is None}
-    return Batch(
-        [one for one in read.values() if one is not None and one.transaction not in spoilt],
-        more,
-        frozenset(row.id for row in rows if row.transaction_id in spoilt),
-    )
+    reader = _Reader()
+    after: int | None = None
+    while True:  # beyond rows that cannot be read, if there is nothing else
+        query = _ROWS if after is None else _ROWS.where(_outbox.c.id > after)
+        found = connection.execute(query.limit(limit)).all()
+        more = len(found) == limit
+        rows = looked = reader.read(found)
+        if more and rows:
+            rows = _whole(connection, rows, last=found[-1].id, reader=reader)
+        if rows or not more:
+            return Batch(rows, more, frozenset(reader.unreadable))
+        if not looked:
+            after = found[-1].id
 
 
-def _last_numbers(connection: Connection, rows: Sequence[Any]) -> dict[str, int]:
-    """The transactions that go on beyond *rows*, each to its last number."""
-    last = (
-        select(_outbox.c.transaction_id, func.max(_outbox.c.id).label("last"))
-        .where(_outbox.c.transaction_id.in_({row.transaction_id for row in rows}))
-        .group_by(_outbox.c.transaction_id)
-        .having(func.max(_outbox.c.id) > rows[-1].id)
-    )
-    return {row.transaction_id: row.last for row in connection.execute(last)}
+def _whole(connection: Connection, rows: Sequence[OutboxRow], *, last: int, reader: _Reader) -> list[OutboxRow]:
+    """Those of *rows*, which end with the number *last*, whose transactions do too; or else the first to end."""
+    ends = _ends_beyond(connection, rows, last=last)
+    whole = [row for row in rows if row.transaction not in ends]
+    if whole or not ends:
+        return whole
+    first = min(ends.values())
+    rows = reader.read(connection.execute(_ROWS.where(_outbox.c.id <= first)).all())
+    ends = _ends_beyond(connection, rows, last=first)
+    return [row for row in rows if row.transaction not in ends]
 
 
-def _up_to(connection: Connection, number: int) -> Sequence[Any]:
-    """The rows of every transaction that ends with *number* or before, where each is larger than a batch."""
-    rows = connection.execute(_ROWS.where(_outbox.c.id <= number)).all()
-    unfinished = _last_numbers(connection, rows)
-    return [row for row in rows if row.transaction_id not in unfinished]
+def _ends_beyond(connection: Connection, rows: Sequence[OutboxRow], *, last: int) -> dict[str, int]:
+    """The transactions of *rows* that go on beyond the number *last*, each to its own last number."""
+    ends: dict[str, int] = {}
+    for some in chunks(list({row.transaction for row in rows})):
+        found = connection.execute(
+            select(_outbox.c.transaction_id, func.max(_outbox.c.id).label("last"))
+            .where(_outbox.c.transaction_id.in_(some))
+            .group_by(_outbox.c.transaction_id)
+            .having(func.max(_outbox.c.id) > last)
+        )
+        ends.update({row.transaction_id: row.last for row in found})
+    return ends
 
 
-def _outbox_row(row: Any) -> OutboxRow | None:
-    """A row as `write` wrote it; None if it is of another version, and cannot be read."""
-    try:
-        changes = tuple(_unpacked(one) for one in encoding.loads(row.changes))
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return None
-    return OutboxRow(id=row.id, transaction=row.transaction_id, captured_at=row.captured_at, changes=changes)
+class _Reader:
+    """Reads rows as `write` wrote them, and knows those of another version, whose whole transactions are left."""
+
+    def __init__(self) -> None:
+        self.unreadable: set[int] = set()
+        self._spoilt: set[str] = set()
+
+    def read(self, found: Sequence[Any]) -> list[OutboxRow]:
+        rows = [row for one in found if (row := self._row(one)) is not None]
+        return [row for row in rows if row.transaction not in self._spoilt]
+
+    def _row(self, found: Any) -> OutboxRow | None:
+        try:
+            changes = tuple(_unpacked(one) for one in encoding.loads(found.changes))
+        except (ValueError, TypeError, LookupError, AttributeError):
+            self.unreadable.add(found.id)
+            self._spoilt.add(found.transaction_id)
+            return None
+        return OutboxRow(found.id, found.transaction_id, found.captured_at, changes)
 
 
 def _unpacked(packed: dict[str, Any]) -> Change:

@@ -79,12 +79,12 @@ def _packed(change: Change) -> dict[str, Any]:
         "resource": change.resource,
         "table": change.table,
         "operation": change.operation.value,
-        "identity": [encoding.part(one) for one in change.identity],
+        "identity": [encoding.key_part(one) for one in change.identity],
         "data": change.data,
     }
     if change.changed:
         packed["changed"] = change.changed
         packed["previous"] = change.previous
     if change.moved_from is not None:
-        packed["moved_from"] = [encoding.part(one) for one in change.moved_from]
+        packed["moved_from"] = [encoding.key_part(one) for one in change.moved_from]
     return packed

@@ -134,7 +134,7 @@ class Settings:
         """Bring what may be given in several forms into one, and see that everything can work."""
         normal: dict[str, Any] = {
             "allow_networks": tuple(_network(one) for one in _several(self, "allow_networks")),
-            "allow_hosts": frozenset(str(host).lower().rstrip(".") for host in _several(self, "allow_hosts")),
+            "allow_hosts": frozenset(_host(one) for one in _several(self, "allow_hosts")),
             "include": _several(self, "include"),
             "exclude": _several(self, "exclude"),
         }
@@ -162,6 +162,13 @@ def _network(given: object) -> Network:
     except ValueError as error:
         message = f"allow_networks has {given!r}, which is no network: {error}. Write it like '10.0.0.0/8'"
         raise ConfigurationError(message) from error
+
+
+def _host(given: object) -> str:
+    if not isinstance(given, str) or not given:
+        message = f"allow_hosts has {given!r}: give names of hosts, like 'hooks.internal'"
+        raise ConfigurationError(message)
+    return given.lower().rstrip(".")
 
 
 def _check(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.config import Several
@@ -215,6 +215,7 @@ class Endpoints:
     def _transaction(self, session: Session | None) -> Iterator[Connection]:
         """The caller's transaction if a session is given, one of our own if not."""
         if session is not None:
+            session = _own(session)
             connection = self._database.of_session(session)
             self._effects.being_written(session, connection)
             with self._database.schema_of_ours(connection):
@@ -223,6 +224,11 @@ class Endpoints:
         with self._database.write() as connection:
             yield connection
         self._effects.written()
+
+
+def _own(session: Any) -> Any:
+    """The thread's own session, of a `scoped_session`."""
+    return session() if isinstance(session, scoped_session) else session
 
 
 def _found(endpoint: Endpoint | None, public_id: str) -> Endpoint:

@@ -40,7 +40,7 @@ class Events:
         Raises:
             NotFound: There is none.
         """
-        _check(id=id)
+        _check_id(id)
         with self._database.read() as connection:
             event = stored.event(connection, id)
         if event is None:
@@ -125,6 +125,12 @@ def _check_number(given: object) -> None:
         raise ConfigurationError(message)
 
 
+def _check_id(given: object) -> None:
+    if not isinstance(given, str):
+        message = f"an event is named by its id, a text like 'evt_…', not by {_kind(given)}"
+        raise ConfigurationError(message)
+
+
 def _check(*, limit: object = 1, **texts: object) -> None:
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MOST:
         message = f"limit is {limit!r}: give a whole number from 1 to {_MOST}"
@@ -135,7 +141,7 @@ def _check(*, limit: object = 1, **texts: object) -> None:
             raise ConfigurationError(message)
 
 
-_EXAMPLES = {"id": "evt_…", "event": "evt_…", "endpoint": "ep_…", "type": "order.created"}
+_EXAMPLES = {"event": "evt_…", "endpoint": "ep_…", "type": "order.created"}
 
 
 def _kind(given: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -87,6 +88,16 @@ def install(
 _installing = threading.Lock()
 
 
+def _after_fork_in_child() -> None:
+    """Another thread may have held it; it is not here any more."""
+    global _installing  # noqa: PLW0603  # a lock cannot be made anew in place
+    _installing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def _check_same(installed: Webhooks, factory: Factory, given: Mapping[str, Any]) -> None:
     """Whether a second `install()` asks for what the first got. A strategy equals only itself, as tenacity has it."""
     if factory.engine is not None and factory.engine is not installed.engine:
@@ -131,9 +142,10 @@ class Webhooks:
         self.engine = engine
         self._uninstalled = False
         self._factory = factory
+        # First, since it may refuse what it is given, and nothing has been listened to by then.
+        self._resources = Resources(include=settings.include, exclude=settings.exclude)
         self._database = Database(engine)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
-        self._resources = Resources(include=settings.include, exclude=settings.exclude)
         self._interest = Interest(settings.clock, everything=settings.capture == "all")
         self._policy = EgressPolicy.of(settings)
         self._thread = self._make_thread()

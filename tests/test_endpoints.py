@@ -183,7 +183,7 @@ def test_what_cannot_be_looked_for_is_refused(webhooks: Webhooks) -> None:
         (lambda: webhooks.deliveries.get(given), "write delivery.id"),
         (lambda: webhooks.deliveries.attempts(given), "write delivery.id"),
         (lambda: webhooks.events.list(limit=-1), "limit is -1"),
-        (lambda: webhooks.events.get(given), "id is NewEndpoint"),
+        (lambda: webhooks.events.get(given), "named by its id, a text like 'evt_…', not by NewEndpoint"),
     ]
     for call, says in calls:
         with pytest.raises(ConfigurationError, match=says):

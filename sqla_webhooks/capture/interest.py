@@ -25,6 +25,8 @@ class _Known:
     #: On the monotonic clock: what had committed by then is known.
     as_of: float = UNDATED
     patterns: Patterns = field(default_factory=Patterns)
+    #: How often this process has written an endpoint.
+    written: int = 0
 
 
 class Interest:
@@ -55,7 +57,8 @@ class Interest:
         """
         What is subscribed to in the eyes of *connection*: one small SELECT, and one more if that has changed.
 
-        Remembered for everybody, if nothing later is known.
+        Remembered for everybody, if nothing later is known, and no endpoint
+        was written here while it was made.
 
         Args:
             as_of: When the connection's transaction began, since it may be
@@ -64,12 +67,13 @@ class Interest:
         """
         if self._everything:
             return _EVERYTHING
-        revision = subscribed.revision(connection)
         known = self._known
+        revision = subscribed.revision(connection)
         seen = revision == known.revision and as_of != UNDATED
         patterns = known.patterns if seen else Patterns.of(subscribed.patterns(connection))
-        if as_of > self._known.as_of:
-            self._known = _Known(revision, as_of, patterns)
+        newest = self._known
+        if as_of != UNDATED and as_of >= newest.as_of and known.written == newest.written:
+            self._known = _Known(revision, as_of, patterns, newest.written)
         return patterns
 
     def keep_fresh(self, connection: Connection) -> None:
@@ -81,7 +85,7 @@ class Interest:
     def forget_age(self) -> None:
         """Let the next flush look: this process has written an endpoint."""
         known = self._known
-        self._known = _Known(known.revision, UNDATED, known.patterns)
+        self._known = _Known(known.revision, UNDATED, known.patterns, known.written + 1)
 
 
 _EVERYTHING = Patterns(everything=True)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
 
@@ -36,6 +37,13 @@ from sqla_webhooks.subscriptions import Patterns
 logger = logging.getLogger(__name__)
 
 
+_PART = SessionTransactionOrigin.SUBTRANSACTION
+
+
+def _no_flush() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class _Transaction:
     """What is remembered for one transaction of one session, and forgotten with it."""
@@ -46,8 +54,8 @@ class _Transaction:
     id: str = ""
     #: The connection on which endpoints were written in this very transaction, which count in it at once.
     endpoints_on: Connection | None = None
-    #: Whether a flush is about to begin its own part of it.
-    flushing: bool = False
+    #: The flush that is about to begin its own part of it, or has; one that has nothing to do is gone at once.
+    flushing: Callable[[], UOWTransaction | None] = _no_flush
     #: That part, and what was noted when it began.
     noted: tuple[SessionTransaction, Notes] | None = None
     #: The shape of each class that was met; None for one that is not captured.
@@ -76,6 +84,7 @@ class Capture:
         wake: Callable[[], None],
         report: encoding.Report,
     ) -> None:
+        self._listened = listened
         self._database = database
         self._resources = resources
         self._interest = interest
@@ -93,8 +102,8 @@ class Capture:
                 "after_transaction_end": self._after_transaction_end,
             },
         )
-        #: Databases of which it was said that they are not captured.
-        self._other_databases: set[str] = set()
+        #: Of what it was said that it is not captured.
+        self._elsewhere: set[str] = set()
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
@@ -106,29 +115,34 @@ class Capture:
 
     def endpoints_being_written(self, session: Session, connection: Connection) -> None:
         """Endpoints are written on *connection*, in the transaction that *session* is in; they count in it at once."""
-        self._transaction(session).endpoints_on = connection
+        heard = session is self._listened or (isinstance(self._listened, type) and isinstance(session, self._listened))
+        if heard:
+            self._transaction(session).endpoints_on = connection
+        else:  # nobody tells us when it ends
+            self._interest.forget_age()
 
-    def _before_flush(self, session: Session, _flush_context: UOWTransaction, _instances: object) -> None:
+    def _before_flush(self, session: Session, flush_context: UOWTransaction, _instances: object) -> None:
         """Know a flush from the bulk methods, which begin their part of the transaction in the same way."""
-        self._transaction(session).flushing = True
+        self._transaction(session).flushing = weakref.ref(flush_context)
 
     def _after_transaction_create(self, session: Session, created: SessionTransaction) -> None:
         """
         Note when a transaction begins; and, as a flush begins its part of one, what that will forget.
 
-        Which is after every listener to `before_flush`, and before the first statement.
+        Which is after every listener to `before_flush`, and before the first
+        statement. A part within a part is a bulk method's, in a listener to
+        the flush.
         """
         if created.parent is None:
             session.info[self._key] = _Transaction(self._clock.monotonic())
-        elif created.origin is SessionTransactionOrigin.SUBTRANSACTION:
-            transaction = self._transaction(session)
-            if transaction.flushing:
-                transaction.flushing = False
-                try:
-                    transaction.noted = (created, self._note(session, transaction))
-                except BaseException:  # whatever it is, leave the session as `Session._flush` leaves it
-                    created.rollback(_capture_exception=True)
-                    raise
+        elif (created.origin, created.parent.origin) == (_PART, _PART) or created.origin is not _PART:
+            return
+        elif (transaction := self._transaction(session)).flushing() is not None:
+            try:
+                transaction.noted = (created, self._note(session, transaction))
+            except BaseException:  # whatever it is, leave the session as `Session._flush` leaves it
+                created.rollback(_capture_exception=True)
+                raise
 
     def _note(self, session: Session, transaction: _Transaction) -> Notes:
         """
@@ -165,6 +179,7 @@ class Capture:
         """
         transaction = self._transaction(session)
         notes = transaction.noted[1] if transaction.noted is not None else {}
+        transaction.flushing = _no_flush
         patterns = self._subscribed(session, transaction, flush_context)
         if not patterns:
             return
@@ -220,21 +235,29 @@ class Capture:
             return transaction.shapes[mapper]
         except KeyError:
             shape = self._resources.shape(mapper)
-        if shape is not None and not self._database.holds(bind := session.get_bind(mapper)):
-            self._warn_of_other_database(bind)
+        if shape is not None and not self._is_here(session, mapper):
             shape = None
         transaction.shapes[mapper] = shape
         return shape
 
-    def _warn_of_other_database(self, bind: Engine | Connection) -> None:
-        url = str(bind.engine.url)
-        if url not in self._other_databases:
-            self._other_databases.add(url)
+    def _is_here(self, session: Session, mapper: Mapper[Any]) -> bool:
+        """Whether the rows of a class are in the database of our tables. Told once, if not."""
+        try:
+            bind = session.get_bind(mapper)
+        except Exception:  # noqa: BLE001  # a session's own routing: of shards, it goes by the row
+            where = f"sessions of {type(session).__name__} that go to several databases by more than the class"
+        else:
+            if self._database.holds(bind):
+                return True
+            where = repr(bind.engine.url)
+        if where not in self._elsewhere:
+            self._elsewhere.add(where)
             logger.warning(
-                "changes in %r are not captured: the webhook_ tables of this installation are in %r, and its relay "
+                "changes in %s are not captured: the webhook_ tables of this installation are in %r, and its relay "
                 "looks nowhere else",
-                *(bind.engine.url, self._database.engine.url),
+                *(where, self._database.engine.url),
             )
+        return False
 
     def _write(self, session: Session, transaction: _Transaction, found: Iterable[Found]) -> None:
         """One outbox row on each connection that wrote: one, unless the session is bound to variants of one engine."""

@@ -46,7 +46,8 @@ class Listeners:
                 ones, since the wait is for a thread and not for an instant.
         """
         self._closed = True
-        others = self._inside - {threading.get_ident()}
+        alive = {thread.ident for thread in threading.enumerate()}  # after a fork the others are not
+        others = (self._inside & alive) - {threading.get_ident()}
         while True:
             self._left.clear()
             if others.isdisjoint(self._inside) or not self._left.wait(timeout):

@@ -112,7 +112,7 @@ def _is_set(state: State, shape: Shape) -> bool:
     return any(
         not _same(shape.columns[key], old, current.get(key, UNKNOWN))
         if key in shape.columns
-        else key in shape.foreign or key in state.mapper.columns
+        else key in state.mapper.columns or (key in shape.foreign and old is not current.get(key, UNKNOWN))
         for key, old in state.committed_state.items()
     )
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from sqla_webhooks import models
@@ -197,7 +197,7 @@ class Database:
 
 
 def _check_session(given: Any) -> None:
-    if not isinstance(given, Session | scoped_session):
+    if not isinstance(given, Session):
         message = f"session is {type(given).__name__}: give the session of whose transaction it shall be part"
         raise ConfigurationError(message)
 

@@ -52,14 +52,7 @@ def write(
     try:
         connection.execute(_INSERT, rows)
     except SQLAlchemyError as error:
-        if isinstance(error, StatementError):
-            error.hide_parameters = True  # the parameters are the application's data
-        message = (
-            f"the changes of this flush could not be written to webhook_outbox on {connection.engine.url!r}, so the "
-            "flush has failed with them: roll back, see that the tables exist there (install() creates them, or your "
-            "migrations with create_tables=False), and try again"
-        )
-        raise OutboxWriteError(message) from error
+        raise _refused(connection, error) from error
 
 
 def take_write_lock(connection: Connection) -> None:
@@ -69,8 +62,22 @@ def take_write_lock(connection: Connection) -> None:
     A transaction that has read first is not let wait: its write would fail at
     once with "database is locked" if another has written meanwhile.
     """
-    if connection.dialect.name == "sqlite":
+    if connection.dialect.name != "sqlite":
+        return
+    try:
         connection.execute(_NOTHING)
+    except SQLAlchemyError as error:
+        raise _refused(connection, error) from error
+
+
+def _refused(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:
+    if isinstance(error, StatementError):
+        error.hide_parameters = True  # the parameters are the application's data
+    return OutboxWriteError(
+        f"the changes of this flush could not be written to webhook_outbox on {connection.engine.url!r}, so the flush "
+        "has failed with them: roll back, see that the tables exist there (install() creates them, or your migrations "
+        "with create_tables=False), and try again"
+    )
 
 
 def _packed(change: Change) -> dict[str, Any]:

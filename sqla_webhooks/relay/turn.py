@@ -135,7 +135,10 @@ class Relay:
         """Claim what is due and hand it over; how many were, and how many results were dealt with."""
         # Before anything is claimed, so that nothing is claimed again whose result is in hand.
         recorded = self.record(senders)
-        claims = claim(self._database, senders.free, now=self._clock.now(), lease=self._settings.lease)
+        now = self._clock.now()
+        claims = claim(self._database, senders.free, now=now, lease=self._settings.lease)
+        while self._retries and self._retries[0] <= now and senders.free > len(claims):
+            heapq.heappop(self._retries)  # it was due, and is claimed
         for one in claims:
             self._submit(one, senders)
         return len(claims), recorded + self.record(senders)
@@ -153,11 +156,9 @@ class Relay:
             SQLAlchemyError: The database failed; the next call tries again.
         """
         self._results += senders.collect()
-        now = self._clock.now()
-        while self._retries and self._retries[0] <= now:
-            heapq.heappop(self._retries)  # due, or made
         if not self._results:
             return 0
+        now = self._clock.now()
         recorded = record(self._database, [decide(one, self._settings.retries) for one in self._results], now=now)
         count = len(self._results)
         self._results.clear()

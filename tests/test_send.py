@@ -304,6 +304,29 @@ def test_an_interim_answer_that_nobody_can_want_is_an_invalid_answer(sender: Sen
         assert isinstance(failure(sender.send(request_for(server.url()))), InvalidAnswer)
 
 
+def test_as_many_interim_answers_as_may_be_are_read_past(sender: Sender) -> None:
+    with hostile.says(INTERIM * MOST_INTERIM + http(200)) as server:
+        assert answer(sender.send(request_for(server.url()))).status == 200
+
+
+def test_interim_answers_do_not_prolong_the_request(make_sender: MakeSender) -> None:
+    """Each of them comes within the time for one read."""
+    sender = make_sender(timeout=SOON)
+    with hostile.sends_news_without_end(INTERIM, every=SOON / 2) as server:
+        result = sender.send(request_for(server.url()))
+
+    assert isinstance(failure(result), TimedOut)
+    assert result.duration < 2 * SOON
+
+
+def test_a_kept_connection_that_breaks_off_an_answer_is_a_failure(sender: Sender) -> None:
+    with hostile.breaks_off_the_second_answer(INTERIM) as server:
+        answer(sender.send(request_for(server.url())))
+        assert isinstance(failure(sender.send(request_for(server.url(), number=2))), InvalidAnswer)
+
+    assert server.accepted == 1
+
+
 def test_a_path_of_two_slashes_keeps_both(sender: Sender) -> None:
     with hostile.answers(http(200)) as server:
         answer(sender.send(request_for(server.url("//twice//slash?q=1"))))

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPResponse
-from typing import Any
+from typing import Any, ClassVar
 
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
@@ -28,25 +28,39 @@ from sqla_webhooks.errors import Blocked
 #: Interim answers (1xx) that are read past.
 MOST_INTERIM = 10
 
+#: Seconds: a socket's timeout of 0 would mean that it never waits.
+_A_MOMENT = 0.001
+
 
 class GuardedAdapter(HTTPAdapter):
-    """requests' adapter, whose sockets are opened under an `EgressPolicy`. One for each sender thread."""
+    """
+    requests' adapter. One for each sender thread; sends one request at a time.
+
+    Attributes:
+        opened: How often a socket was to be opened. A request that leaves it as
+            it was has used a kept connection.
+        answered: Whether the server has begun to answer the request, with an
+            interim answer say.
+        seconds_left: Asked how long the request may still take.
+    """
 
     def __init__(self, policy: EgressPolicy, *, connections: int) -> None:
         self._policy = policy
-        #: How often a socket was to be opened; a request that leaves it as it was has used a kept connection.
         self.opened = 0
+        self.answered = False
+        self.seconds_left: Callable[[], float] = lambda: float("inf")
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
         self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **options)
-        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self._new_socket)
+        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self)
 
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:  # noqa: ARG002  # the signature of requests
         """The path as the endpoint has it: requests would make one slash of two at its beginning."""
         return request.path_url
 
-    def _new_socket(self, connection: HTTPConnection) -> socket.socket:
+    def new_socket(self, connection: HTTPConnection) -> socket.socket:
+        """A socket for *connection*, to an address that the policy allows."""
         self.opened += 1
         return _guarded_socket(connection, self._policy)
 
@@ -59,32 +73,45 @@ class FinalResponse(HTTPResponse):
     answer itself for that to the next request on the connection.
     """
 
+    #: Whose request it answers.
+    adapter: ClassVar[GuardedAdapter]
+
+    def __init__(self, connection: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(connection, *arguments, **options)
+        self._socket = connection
+
     def begin(self) -> None:
         super().begin()
-        for _ in range(MOST_INTERIM):
-            if not 100 <= self.status < 200:  # noqa: PLR2004  # the class itself
-                return
-            if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                break  # nobody has asked for another protocol
+        self.adapter.answered = True
+        interim = 0
+        while 100 <= self.status < 200:  # noqa: PLR2004  # the class itself
+            interim += 1
+            if self.status == HTTPStatus.SWITCHING_PROTOCOLS or interim > MOST_INTERIM:
+                raise BadStatusLine(str(self.status))  # nobody asked for another protocol, or for news without end
+            self._socket.settimeout(max(_A_MOMENT, self.adapter.seconds_left()))
             self.headers = self.msg = None  # type: ignore[assignment]  # or it would call the answer read
             super().begin()
-        raise BadStatusLine(str(self.status))
 
 
-def _guarded_pools(new_connection: Callable[[HTTPConnection], socket.socket]) -> dict[str, type[HTTPConnectionPool]]:
+def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's own pools and connections; only the opening of the socket, and the reading of a status, is ours."""
 
+    class OwnResponse(FinalResponse):
+        pass
+
+    OwnResponse.adapter = adapter
+
     class GuardedHTTP(HTTPConnection):
-        response_class = FinalResponse
+        response_class = OwnResponse
 
         def _new_conn(self) -> socket.socket:
-            return new_connection(self)
+            return adapter.new_socket(self)
 
     class GuardedHTTPS(HTTPSConnection):
-        response_class = FinalResponse
+        response_class = OwnResponse
 
         def _new_conn(self) -> socket.socket:
-            return new_connection(self)
+            return adapter.new_socket(self)
 
     class HTTPPool(HTTPConnectionPool):
         ConnectionCls = GuardedHTTP

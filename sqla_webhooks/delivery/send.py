@@ -90,7 +90,8 @@ class Sender:
         try:
             return self._post(request, deadline)
         except requests.ConnectionError as error:
-            if self._adapter.opened != opened or not isinstance(_reason(error), ConnectionError):
+            kept = self._adapter.opened == opened
+            if not kept or self._adapter.answered or not isinstance(_reason(error), ConnectionError):
                 raise
         return self._post(request, deadline)
 
@@ -98,7 +99,9 @@ class Sender:
         prepared = requests.Request(
             "POST", request.claim.url, data=request.body, headers=dict(request.headers)
         ).prepare()
-        left = max(0.001, deadline - self._clock.monotonic())
+        self._adapter.answered = False
+        self._adapter.seconds_left = lambda: deadline - self._clock.monotonic()
+        left = max(0.001, self._adapter.seconds_left())
         timeout = Timeout(total=left, connect=min(left, self._connect_timeout), read=left)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]  # it takes urllib3's Timeout too, and this is the only way to a total
         try:

@@ -249,6 +249,32 @@ def answers_in_between(interim: bytes, then: bytes) -> Server:
     return Server(script)
 
 
+def sends_news_without_end(interim: bytes, *, every: float) -> Server:
+    """An interim answer, and another, and never the answer."""
+
+    def script(server: Server, peer: Peer) -> None:
+        server.requests.append(peer.request())
+        for _ in range(100):
+            peer.send(interim)
+            peer.pause(every)
+
+    return Server(script)
+
+
+def breaks_off_the_second_answer(beginning: bytes) -> Server:
+    """Answers the first request of a connection; sends the beginning of an answer to the second, and hangs up."""
+
+    def script(server: Server, peer: Peer) -> None:
+        server.requests.append(peer.request())
+        peer.send(http(200))
+        server.requests.append(peer.request())
+        peer.send(beginning)
+        peer.pause(0.05)
+        peer.reset()
+
+    return Server(script)
+
+
 def talks_garbage() -> Server:
     return says(b"SSH-2.0-OpenSSH\0_9.9\r\n")
 

@@ -194,6 +194,18 @@ def test_install_on_a_class_and_on_one_under_it_is_refused(install: Install, eng
         install(session, deliver=False)
 
 
+def test_install_on_one_session_and_on_its_factory_is_refused(install: Install, engine: Engine) -> None:
+    sessions = sessionmaker(engine)
+    with sessions() as session:
+        webhooks = install(session, deliver=False)
+        with pytest.raises(ConfigurationError, match="captured twice"):
+            install(sessions, deliver=False)
+        webhooks.uninstall()
+        install(sessions, deliver=False)
+        with pytest.raises(ConfigurationError, match="captured twice"):
+            install(session, deliver=False)
+
+
 # ------------------------------------------------------------------ what it refuses
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -17,6 +17,8 @@ Listened: TypeAlias = type[Session] | Session
 
 #: Under which an installation is found again, on the class or in `Session.info`.
 _MARK = "_sqla_webhooks"
+#: Under which a class has those of its sessions that have an installation of their own.
+_SESSIONS = "_sqla_webhooks_sessions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,16 @@ class Factory:
 
     def installed(self) -> Any:
         """The installation on exactly these sessions, or None."""
-        if isinstance(self.listened, Session):
-            return self.listened.info.get(_MARK)
-        return self.listened.__dict__.get(_MARK)
+        return _marks(self.listened).get(_MARK)
 
     def mark(self, installation: object) -> None:
         """Remember the installation."""
         if isinstance(self.listened, Session):
             self.listened.info[_MARK] = installation
+            cls = type(self.listened)
+            if _SESSIONS not in cls.__dict__:
+                setattr(cls, _SESSIONS, WeakSet())
+            cls.__dict__[_SESSIONS].add(self.listened)
         else:
             setattr(self.listened, _MARK, installation)
 
@@ -101,16 +105,28 @@ class Factory:
         Raises:
             ConfigurationError: One does, and every change would be captured twice.
         """
-        cls = type(self.listened) if isinstance(self.listened, Session) else self.listened
-        wider = cls.__mro__ if isinstance(self.listened, Session) else cls.__mro__[1:]
-        narrower = () if isinstance(self.listened, Session) else _subclasses(cls)
-        for other in chain(wider, narrower):
-            if _MARK in other.__dict__:
+        for other in self._overlapping():
+            if (installation := _marks(other).get(_MARK)) is not None:
                 message = (
-                    f"{other.__dict__[_MARK]!r} hears sessions that are among these, since one factory is derived from "
-                    "the other: every change would be captured twice. Install on one of the two, or uninstall() first"
+                    f"{installation!r} hears sessions that are among these, since one factory is derived from the "
+                    "other: every change would be captured twice. Install on one of the two, or uninstall() first"
                 )
                 raise ConfigurationError(message)
+
+    def _overlapping(self) -> Iterator[Listened]:
+        """The classes, and the single sessions, whose sessions are among these or the other way round."""
+        if isinstance(self.listened, Session):
+            yield from type(self.listened).__mro__
+            return
+        yield from self.listened.__mro__[1:]
+        for cls in (self.listened, *_subclasses(self.listened)):
+            if cls is not self.listened:
+                yield cls
+            yield from list(cls.__dict__.get(_SESSIONS, ()))
+
+
+def _marks(listened: Listened) -> Mapping[str, Any]:
+    return listened.info if isinstance(listened, Session) else listened.__dict__
 
 
 def _subclasses(cls: type[Session]) -> Iterator[type[Session]]:

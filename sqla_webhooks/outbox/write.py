@@ -62,12 +62,8 @@ def take_write_lock(connection: Connection) -> None:
     A transaction that has read first is not let wait: its write would fail at
     once with "database is locked" if another has written meanwhile.
     """
-    if connection.dialect.name != "sqlite":
-        return
-    try:
-        connection.execute(_NOTHING)
-    except SQLAlchemyError as error:
-        raise _refused(connection, error) from error
+    if connection.dialect.name == "sqlite":
+        connection.execute(_NOTHING)  # what it may raise, the application's own next statement would have raised
 
 
 def _refused(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:

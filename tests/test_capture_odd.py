@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.ext.automap import automap_base
+from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -400,6 +401,65 @@ def test_bulk_methods_in_a_listener_do_not_disturb_the_flush(
         event.remove(Stamped, "before_update", log)
 
     assert sent(webhooks, receiver)[1]["changes"] == {"x": {"from": 0, "to": 2}, "edits": {"from": 0, "to": 1}}
+
+
+def test_bulk_methods_in_a_listener_before_the_flush_do_not_disturb_it(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    with sessions.begin() as session:
+        session.add(Stamped(id=1))
+    sessions = sessionmaker(sessions.kw["bind"], class_=sessions.class_, autoflush=False)
+
+    def log(session: Session, _context: Any, _instances: Any) -> None:
+        session.bulk_insert_mappings(Log, [{"line": "changed"}])
+
+    with sessions() as session:
+        event.listen(session, "before_flush", log)
+        row = session.get_one(Stamped, 1)
+        session.expire(row)
+        row.x = 2
+        session.commit()
+
+    assert sent(webhooks, receiver)[1]["changes"] == {"x": {"from": 0, "to": 2}, "edits": {"from": 0, "to": 1}}
+
+
+@pytest.mark.filterwarnings("ignore:The .objects. parameter of .Session.flush. is deprecated")
+def test_bulk_methods_after_a_flush_that_had_nothing_to_do_are_none(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    with sessions.begin() as session:
+        session.add_all([Stamped(id=1), Stamped(id=2)])
+    with sessions() as session:
+        row, clean = session.get_one(Stamped, 1), session.get_one(Stamped, 2)
+        session.expire(row)
+        row.x = 2
+        session.flush([clean])
+        seen: list[str] = []
+        event.listen(engine, "before_cursor_execute", lambda _c, _u, statement, *_: seen.append(statement))
+        session.bulk_insert_mappings(Log, [{"line": "a"}])
+
+        assert [one.partition(" ")[0] for one in seen] == ["INSERT"]
+
+
+def test_sessions_of_shards_are_not_captured_and_work(
+    install: Install, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = sessionmaker(
+        class_=ShardedSession,
+        shards={"one": engine},
+        shard_chooser=lambda _mapper, instance, _clause=None: "one" if instance.x is not None else "none",
+        identity_chooser=lambda *_arguments, **_options: ["one"],
+        execute_chooser=lambda _context: ["one"],
+    )
+    install(sessions, bind=engine, deliver=False, capture="all")
+    with sessions() as session:
+        session.add(Stamped(id=1, x=1))
+        session.commit()
+
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM webhook_outbox")).scalar() == 0
+        assert connection.execute(text("SELECT count(*) FROM stamped")).scalar() == 1
+    assert "changes in sessions of ShardedSession" in caplog.text
 
 
 def test_bulk_methods_are_no_flush(webhooks: Webhooks, sessions: Sessions, receiver: Receiver, engine: Engine) -> None:

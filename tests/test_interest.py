@@ -151,6 +151,35 @@ def test_an_older_look_does_not_replace_a_later_one(
         assert interest.patterns == Patterns(everything=True)
 
 
+def test_a_look_during_which_an_endpoint_is_written_here_is_not_remembered(
+    webhooks: Webhooks, engine: Engine, clock: MovedClock, receiver: Receiver
+) -> None:
+    """Whatever the clock says: it may stand still."""
+    interest = Interest(clock, everything=False)
+    with engine.connect() as connection:
+
+        @event.listens_for(connection, "after_cursor_execute")
+        def write(*_: object) -> None:
+            interest.forget_age()
+
+        interest.look(connection, as_of=clock.monotonic())
+
+    assert not interest.fresh
+
+
+def test_an_endpoint_written_in_a_session_of_nobody_s_counts_at_the_next_look(
+    webhooks: Webhooks, sessions: Sessions, engine: Engine, receiver: Receiver
+) -> None:
+    put(sessions, "before")
+    with Session(engine) as foreign:
+        webhooks.endpoints.create(receiver.url(), events=["*"], session=foreign)
+        foreign.commit()
+        assert foreign.info == {}
+    put(sessions, "a")
+
+    assert arrived(webhooks, receiver) == ["a"]
+
+
 def test_a_session_joined_to_an_older_transaction_does_not_date_its_look(
     webhooks: Webhooks, elsewhere: Webhooks, sessions: Sessions, engine: Engine, receiver: Receiver, clock: MovedClock
 ) -> None:

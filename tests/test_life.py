@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import threading
@@ -10,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.local import LOCAL, Install
@@ -317,6 +318,26 @@ def test_threads_that_fork_at_once_each_give_back_what_they_took() -> None:
     assert came == [None]
     with baton.taken(give_up=lambda: True) as taken:
         assert taken
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_installs_may_install(engine: Engine, gate: Gate) -> None:
+    sessions = sessionmaker(engine)
+    event.listen(engine, "connect", gate)
+    engine.dispose()
+    installing, came = aside(lambda: sqla_webhooks.install(sessions, deliver=False))
+    gate.wait()
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # another process
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        sqla_webhooks.install(sessionmaker(create_engine(engine.url)), deliver=False)
+        os._exit(0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gate.open()
+    installing.join(PATIENCE)
+    came[0].uninstall()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")

@@ -228,6 +228,16 @@ def test_an_unknown_setting_is_refused_before_anything_is_done(install: Install,
     assert [name for name in vars(sessions.class_) if "webhooks" in name] == []
 
 
+def test_an_install_that_is_refused_listens_to_nothing(in_memory: Sessions) -> None:
+    engine = in_memory.kw["bind"]
+    before = [len(list(getattr(engine.dispatch, name))) for name in ("begin", "commit", "rollback")]
+    include: Any = [5]
+    with pytest.raises(ConfigurationError, match="include has 5"):
+        sqla_webhooks.install(in_memory, include=include)
+
+    assert [len(list(getattr(engine.dispatch, name))) for name in ("begin", "commit", "rollback")] == before
+
+
 def test_repr_says_where_and_hides_the_password(install: Install) -> None:
     engine = create_engine("sqlite://")
     assert repr(install(sessionmaker(engine))) == "<Webhooks on sqlite://>"

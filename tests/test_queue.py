@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, event, select, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.receiver import Receiver
@@ -74,6 +74,28 @@ def test_all_that_waits_for_an_endpoint_disabled_meanwhile_goes_on_when_it_is_en
 
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED] * 3
     assert [one["data"]["stock"] for one in receiver.events()] == [0, 0, 1, 2]
+    assert left(engine) == []
+
+
+@pytest.mark.usefixtures("three_of_one_row")
+def test_an_endpoint_enabled_as_its_deliveries_are_set_aside_gets_them(
+    webhooks: Webhooks, engine: Engine, receiver: Receiver
+) -> None:
+    write(engine, models.endpoint, enabled=False)
+    looks: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def enable(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith(
+            "SELECT webhook_endpoint.public_id, webhook_endpoint.enabled, webhook_endpoint.deleted"
+        ):
+            looks.append(statement)
+            cursor.execute("UPDATE webhook_endpoint SET enabled = 1")
+
+    webhooks.drain()
+
+    assert len(looks) == 1
+    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED] * 3
     assert left(engine) == []
 
 

@@ -143,6 +143,11 @@ class Settings:
         _check(self)
 
     @property
+    def longest_request(self) -> float:
+        """Seconds after which a request is over: `timeout` is looked at between reads, and a read may take as long."""
+        return 2 * self.timeout
+
+    @property
     def retries(self) -> RetryPolicy:
         """The three strategies as one."""
         return RetryPolicy(self.wait, self.stop, self.retry)
@@ -178,10 +183,11 @@ def _check(settings: Settings) -> None:
         _check_number(settings, name, least)
     for name in ("connect_timeout", "timeout", "lease"):
         _check_number(settings, name, 0.001)
-    if settings.lease <= settings.timeout:
+    if settings.lease < settings.longest_request:
         message = (
-            f"lease is {settings.lease} s and timeout {settings.timeout} s: a lease that ends before the request can "
-            "lets another relay send the same delivery; make lease longer, about four times the timeout"
+            f"lease is {settings.lease} s and timeout {settings.timeout} s: a request may take twice its timeout, and "
+            "a lease that ends before it lets another relay send the same delivery; make lease longer, about four "
+            "times the timeout"
         )
         raise ConfigurationError(message)
     for name in ("allow_http", "coalesce", "deliver", "create_tables"):

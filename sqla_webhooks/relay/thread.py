@@ -195,9 +195,8 @@ class RelayThread:
             )
             raise ConfigurationError(message)
         deadline = float("inf") if timeout is None else self._clock.monotonic() + timeout
-        # All that one claim takes must be sent before its lease ends, one after the other; a request that stalls
-        # may take twice its timeout.
-        most = max(1, int(self._settings.lease // (2 * self._settings.timeout)))
+        # All that one claim takes must be sent before its lease ends, one after the other.
+        most = max(1, int(self._settings.lease // self._settings.longest_request))
         with (
             closing(InlineSenders(self._make_sender, size=most)) as senders,
             self._baton.taken(give_up=lambda: self._clock.monotonic() >= deadline or self._closed) as taken,

@@ -2,9 +2,9 @@
 The session's events, and the outbox row they write.
 
 Everything here runs in the application's thread, inside its flush and its
-transaction. Nothing here may block, speak to anything but that transaction's
-connection, or raise, unless the database fails: then it cannot be known
-whether, and what, to write (`OutboxWriteError`).
+transaction. Nothing here may block, or speak to anything but that transaction's
+connection; and nothing may raise, but for one reason: the database fails, and
+so it cannot be known whether, and what, to write, or it cannot be written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sqla_webhooks.subscriptions import Patterns
 
 logger = logging.getLogger(__name__)
 
-
+#: What a flush, or a bulk method, begins within the session's transaction.
 _PART = SessionTransactionOrigin.SUBTRANSACTION
 
 
@@ -64,7 +64,7 @@ class _Transaction:
 
 class Capture:
     """
-    The listeners of one installation.
+    Capture of one installation: four listeners to its sessions.
 
     Args:
         listened: The session class, or the one session, to listen to.
@@ -133,11 +133,12 @@ class Capture:
         statement. A part within a part is a bulk method's, in a listener to
         the flush.
         """
+        transaction = self._transaction(session)
         if created.parent is None:
-            session.info[self._key] = _Transaction(self._clock.monotonic())
-        elif (created.origin, created.parent.origin) == (_PART, _PART) or created.origin is not _PART:
+            transaction.begun_at = self._clock.monotonic()
             return
-        elif (transaction := self._transaction(session)).flushing() is not None:
+        is_part = created.origin is _PART and created.parent.origin is not _PART
+        if is_part and transaction.flushing() is not None:
             try:
                 transaction.noted = (created, self._note(session, transaction))
             except BaseException:  # whatever it is, leave the session as `Session._flush` leaves it

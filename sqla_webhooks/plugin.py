@@ -32,6 +32,7 @@ from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut
 from sqla_webhooks.outbox.lead import Lead
+from sqla_webhooks.outbox.reconsider import Reconsideration
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay
@@ -248,6 +249,7 @@ class Webhooks:
             lead=Lead(database),
             fan_out=FanOut(database, keep_all=settings.capture == "all"),
             enrich=Enrichment(database, self._resources, signals=(signals.enriching, self._enriching)).enrich,
+            reconsideration=Reconsideration(database),
             keep_fresh=self._interest.keep_fresh,
             report=self._report,
             webhooks=self,

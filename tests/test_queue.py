@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.local import Install
 from support.receiver import Receiver
 from support.shop import Product, put
 
@@ -78,25 +79,47 @@ def test_all_that_waits_for_an_endpoint_disabled_meanwhile_goes_on_when_it_is_en
 
 
 @pytest.mark.usefixtures("three_of_one_row")
-def test_an_endpoint_enabled_as_its_deliveries_are_set_aside_gets_them(
-    webhooks: Webhooks, engine: Engine, receiver: Receiver
+def test_what_was_held_as_its_endpoint_was_enabled_goes_on(
+    webhooks: Webhooks, endpoint: NewEndpoint, engine: Engine, receiver: Receiver, clock: MovedClock
 ) -> None:
-    write(engine, models.endpoint, enabled=False)
-    looks: list[str] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def enable(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
-        if statement.startswith(
-            "SELECT webhook_endpoint.public_id, webhook_endpoint.enabled, webhook_endpoint.deleted"
-        ):
-            looks.append(statement)
-            cursor.execute("UPDATE webhook_endpoint SET enabled = 1")
-
+    """The relay saw it disabled, and wrote after `enable()` had looked for what was held."""
+    webhooks.endpoints.disable(endpoint.id)
+    webhooks.drain()
+    webhooks.endpoints.enable(endpoint.id)
+    write(engine, models.delivery, state=DeliveryState.HELD, next_attempt_at=None)
+    clock.advance(1)
     webhooks.drain()
 
-    assert len(looks) == 1
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED] * 3
     assert left(engine) == []
+
+
+@pytest.mark.usefixtures("three_of_one_row")
+def test_what_was_passed_over_as_its_endpoint_was_enabled_goes_on(
+    webhooks: Webhooks, endpoint: NewEndpoint, engine: Engine, receiver: Receiver, clock: MovedClock
+) -> None:
+    """What finished its head saw it held, and `enable()` saw its head unfinished: due by nobody."""
+    webhooks.endpoints.disable(endpoint.id)
+    webhooks.drain()
+    clock.advance(1)
+    webhooks.endpoints.enable(endpoint.id)
+    write(engine, models.delivery, next_attempt_at=None)
+    webhooks.drain()
+
+    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED] * 3
+    assert left(engine) == []
+
+
+@pytest.mark.usefixtures("three_of_one_row")
+def test_a_relay_that_begins_lets_go_on_what_was_left_held(
+    webhooks: Webhooks, install: Install, engine: Engine, receiver: Receiver, clock: MovedClock
+) -> None:
+    write(engine, models.delivery, state=DeliveryState.HELD, next_attempt_at=None)
+    webhooks.uninstall()
+    again = install(sessionmaker(engine), deliver=False, clock=clock)
+    again.drain()
+
+    assert [one.state for one in again.deliveries.list()] == [DeliveryState.DELIVERED] * 3
 
 
 @pytest.mark.usefixtures("three_of_one_row")

@@ -65,8 +65,9 @@ class Interest:
                 that it sees nothing later; `UNDATED` if it has itself written
                 what nobody else may see yet.
         """
-        if self._everything:
-            return _EVERYTHING
+        return _EVERYTHING if self._everything else self._look(connection, as_of=as_of)
+
+    def _look(self, connection: Connection, *, as_of: float) -> Patterns:
         known = self._known
         revision = subscribed.revision(connection)
         seen = revision == known.revision and as_of != UNDATED
@@ -76,11 +77,17 @@ class Interest:
             self._known = _Known(revision, as_of, patterns, newest.written)
         return patterns
 
-    def keep_fresh(self, connection: Connection) -> None:
-        """Look before what is known grows stale, so that no flush has to. For the relay, on a new transaction."""
+    def keep_fresh(self, connection: Connection) -> int:
+        """
+        Look before what is known grows stale, so that no flush has to. For the relay, on a new transaction.
+
+        Returns:
+            The revision of the endpoints, as known.
+        """
         now = self._clock.monotonic()
         if now - self._known.as_of >= FRESH / 2:
-            self.look(connection, as_of=now)
+            self._look(connection, as_of=now)
+        return self._known.revision
 
     def forget_age(self) -> None:
         """Let the next flush look: this process has written an endpoint."""

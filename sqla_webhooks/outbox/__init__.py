@@ -9,6 +9,7 @@ Every SQL statement on our tables, one module for each step that needs some.
     fan_out     rows become events and deliveries, in one transaction
     queue       which delivery of a row is due: the head of its queue
     claim       deliveries that are due, by lease
+    reconsider  what was decided by an endpoint as it was, when it has been written meanwhile
     record      what came of them
     endpoints   the endpoints' own rows
     history     what is kept, for people to look at

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import Connection, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Claim, DeliveryState
-from sqla_webhooks.outbox import queue, subscribed
+from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
 
 _delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
@@ -36,8 +36,6 @@ _CLAIMED = (
     .join(_endpoint, _delivery.c.endpoint_id == _endpoint.c.id)
     .order_by(_delivery.c.id)
 )
-
-_STANDS = select(_endpoint.c.public_id, _endpoint.c.enabled, _endpoint.c.deleted_at)
 
 
 def claim(database: Database, limit: int, *, now: datetime, lease: float) -> list[Claim]:
@@ -72,10 +70,7 @@ def _take(database: Database, due: Sequence[int], *, now: datetime, until: datet
             .values(lease_token=token, next_attempt_at=until)
         )
         mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(due), _delivery.c.lease_token == token)).all()
-    aside = [row for row in mine if not row.enabled or row.deleted_at is not None]
-    if aside:
-        with database.write() as connection:
-            _set_aside(connection, aside, token=token, now=now)
+        _set_aside(connection, mine, now=now)
     return [_claim(row, token) for row in mine if row.enabled and row.deleted_at is None]
 
 
@@ -89,31 +84,25 @@ def _due(connection: Connection, limit: int, *, now: datetime) -> Sequence[int]:
     return connection.execute(oldest).scalars().all()
 
 
-def _set_aside(connection: Connection, rows: Sequence[Any], *, token: str, now: datetime) -> None:
+def _set_aside(connection: Connection, rows: Sequence[Any], *, now: datetime) -> None:
     """
     Hold or cancel what turns out to be for an endpoint disabled or deleted since.
 
-    In a transaction of its own, which first lets no endpoint be written: one
-    that is enabled by then gets its deliveries at once, and one that is
-    enabled afterwards finds them held.
+    One that is enabled meanwhile has been written, and so it is looked at
+    again (see `release`).
     """
-    subscribed.lock(connection)
-    found = connection.execute(_STANDS.where(_endpoint.c.public_id.in_({row.endpoint_id for row in rows}))).all()
-    stands = {row.public_id: row for row in found}
-    deleted = [row for row in rows if stands[row.endpoint_id].deleted_at is not None]
-    disabled = [row for row in rows if row not in deleted and not stands[row.endpoint_id].enabled]
-    enabled = [row for row in rows if row not in deleted and row not in disabled]
-    queue.finish(connection, _ours(deleted, token), state=DeliveryState.CANCELLED, keys=_keys(deleted), now=now)
-    queue.hold(connection, _ours(disabled, token))
-    connection.execute(update(_delivery).where(_ours(enabled, token)).values(lease_token=None, next_attempt_at=now))
-
-
-def _ours(rows: Sequence[Any], token: str) -> ColumnElement[bool]:
-    return and_(_delivery.c.id.in_([row.id for row in rows]), _delivery.c.lease_token == token)
-
-
-def _keys(rows: Sequence[Any]) -> list[int]:
-    return [row.ordering_key for row in rows if row.ordering_key is not None]
+    held = [row.id for row in rows if not row.enabled and row.deleted_at is None]
+    if held:
+        queue.hold(connection, _delivery.c.id.in_(held))
+    cancelled = [row for row in rows if row.deleted_at is not None]
+    if cancelled:
+        queue.finish(
+            connection,
+            _delivery.c.id.in_([row.id for row in cancelled]),
+            state=DeliveryState.CANCELLED,
+            keys=[row.ordering_key for row in cancelled],
+            now=now,
+        )
 
 
 def _claim(row: Any, token: str) -> Claim:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import DeliveryState, Endpoint, NewEndpoint
@@ -28,9 +28,6 @@ _SHOWN = (
     .where(_endpoint.c.deleted_at.is_(None))
     .order_by(_endpoint.c.id)
 )
-
-#: Queues that are looked at together.
-_PAGE = 500
 
 
 def add(connection: Connection, endpoint: NewEndpoint) -> None:
@@ -84,22 +81,7 @@ def hold(connection: Connection, public_id: str) -> None:
 
 def release(connection: Connection, public_id: str, *, now: datetime) -> None:
     """Let what was kept back go on: the first of each row's queue at once, the others in turn."""
-    connection.execute(
-        update(_delivery)
-        .where(_of(public_id), _delivery.c.state == DeliveryState.HELD)
-        .values(state=DeliveryState.PENDING)
-    )
-    waiting = (_of(public_id), _delivery.c.ordering_key.is_not(None))
-    after = None
-    while True:  # by pages of keys: an endpoint may have been off for long
-        page = select(_delivery.c.ordering_key).where(*waiting).distinct().order_by(_delivery.c.ordering_key)
-        if after is not None:
-            page = page.where(_delivery.c.ordering_key > after)
-        keys = list(connection.execute(page.limit(_PAGE)).scalars())
-        if not keys:
-            return
-        queue.advance(connection, keys, now=now)
-        after = keys[-1]
+    queue.release(connection, _of(public_id), now=now)
 
 
 def cancel(connection: Connection, public_id: str, *, now: datetime) -> None:
@@ -114,7 +96,7 @@ def cancel(connection: Connection, public_id: str, *, now: datetime) -> None:
     )
 
 
-def _of(public_id: str) -> Any:
+def _of(public_id: str) -> ColumnElement[bool]:
     number = select(_endpoint.c.id).where(_endpoint.c.public_id == public_id).scalar_subquery()
     return _delivery.c.endpoint_id == number
 

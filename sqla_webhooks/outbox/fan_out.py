@@ -75,7 +75,7 @@ class FanOut:
         return True
 
     def _refresh(self, connection: Connection) -> None:
-        revision = subscribed.lock(connection)
+        revision = subscribed.revision(connection)
         if revision == self._revision:
             return
         found = connection.execute(

@@ -23,13 +23,16 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import DeliveryState, Event
 from sqla_webhooks.outbox.database import chunks
 
 _delivery = models.delivery
+
+#: Queues that are looked at together.
+_PAGE = 500
 
 
 def ordering_key(endpoint_id: int, event: Event) -> int:
@@ -112,6 +115,17 @@ def hold(connection: Connection, which: ColumnElement[bool]) -> None:
     connection.execute(
         update(_delivery).where(which).values(state=DeliveryState.HELD, next_attempt_at=None, lease_token=None)
     )
+
+
+def release(connection: Connection, of_endpoint: ColumnElement[bool], *, now: datetime) -> None:
+    """Let what was kept back for an endpoint go on: the head of each queue at once, the others in turn."""
+    held = and_(of_endpoint, _delivery.c.state == DeliveryState.HELD)
+    connection.execute(update(_delivery).where(held).values(state=DeliveryState.PENDING))
+    keys = select(_delivery.c.ordering_key).where(of_endpoint, _delivery.c.ordering_key.is_not(None)).distinct()
+    page = keys.order_by(_delivery.c.ordering_key).limit(_PAGE)
+    while found := list(connection.execute(page).scalars()):  # an endpoint may have been off for long
+        advance(connection, found, now=now)
+        page = page.where(_delivery.c.ordering_key > found[-1])
 
 
 def advance(connection: Connection, keys: Sequence[int], *, now: datetime) -> None:

@@ -20,16 +20,6 @@ def revision(connection: Connection) -> int:
     return connection.execute(_REVISION).scalar() or 0
 
 
-def lock(connection: Connection) -> int:
-    """
-    The revision, which nobody changes until the transaction ends.
-
-    So what is decided by an endpoint's state is decided before or after it is
-    enabled, and not meanwhile: `endpoints.enable()` sees what was held for it.
-    """
-    return connection.execute(_REVISION.with_for_update()).scalar() or 0
-
-
 def patterns(connection: Connection) -> frozenset[str]:
     """
     Every pattern of every endpoint.
@@ -44,8 +34,7 @@ def count_write(connection: Connection) -> None:
     """
     Say that the endpoints are being written, in the same transaction.
 
-    First of its statements, so that writers of endpoints go one at a time, and
-    wait for who has the `lock`.
+    First of its statements, so that writers of endpoints go one at a time.
     """
     counted = update(models.revision).where(models.revision.c.name == _NAME).values(number=models.revision.c.number + 1)
     if connection.execute(counted).rowcount:

@@ -29,6 +29,7 @@ from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import FanOut, Message
 from sqla_webhooks.outbox.lead import Lead
+from sqla_webhooks.outbox.reconsider import Reconsideration
 from sqla_webhooks.outbox.record import record
 from sqla_webhooks.outbox.take import Batch, take
 
@@ -66,7 +67,8 @@ class Relay:
 
     Args:
         enrich: Adds to events what the application's enrichers say.
-        keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers.
+        keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers, and
+            returns the revision of the endpoints.
         report: Told the type of each value that no rule can encode.
         webhooks: The sender of the signals.
     """
@@ -79,7 +81,8 @@ class Relay:
         lead: Lead,
         fan_out: FanOut,
         enrich: Callable[[Sequence[Event]], list[Event]],
-        keep_fresh: Callable[[Connection], None],
+        reconsideration: Reconsideration,
+        keep_fresh: Callable[[Connection], int],
         report: encoding.Report,
         webhooks: object,
     ) -> None:
@@ -88,6 +91,7 @@ class Relay:
         self._clock = settings.clock
         self._lead = lead
         self._fan_out = fan_out
+        self._reconsideration = reconsideration
         self._enrich = enrich
         self._keep_fresh = keep_fresh
         self._report = report
@@ -173,6 +177,7 @@ class Relay:
         self._results.clear()
         self._retries.clear()
         self._lead.forget()
+        self._reconsideration.forget()
 
     def step_down(self) -> None:
         """
@@ -195,8 +200,9 @@ class Relay:
 
     def _take(self) -> Batch:
         with self._database.read() as connection:
-            self._keep_fresh(connection)
+            revision = self._keep_fresh(connection)
             batch = take(connection, self._settings.batch_size)
+        self._reconsideration.look(revision, now=self._clock.now())
         if new := batch.unreadable - self._unreadable:
             logger.error("outbox rows are left for a version that can read them: %s", sorted(new))
         self._unreadable = batch.unreadable

@@ -10,6 +10,7 @@ for the transaction that waits for the call, and fail with "database is locked".
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ class Effects:
     written: Callable[[], None]
     #: Deliveries may have become due.
     due: Callable[[], None]
+
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class Endpoints:
@@ -244,8 +248,8 @@ def _not_found(public_id: str) -> NotFound:
 
 
 def _check_description(given: Any) -> None:
-    if not isinstance(given, str):
-        message = f"description is {given!r}: give a text"
+    if not isinstance(given, str) or _NO_TEXT.search(given):
+        message = f"description is {given!r}: give a text, without NUL and lone surrogates, which no database takes"
         raise ConfigurationError(message)
 
 

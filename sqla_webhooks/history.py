@@ -120,7 +120,7 @@ def _state(given: DeliveryState | str) -> DeliveryState:
 
 
 def _check_number(given: object) -> None:
-    if not isinstance(given, int) or isinstance(given, bool):
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < 2**63:
         message = f"a delivery is named by its number, not by {_kind(given)}: write delivery.id"
         raise ConfigurationError(message)
 

@@ -389,17 +389,44 @@ def test_a_connection_that_breaks_within_an_enricher_is_made_anew(
 ) -> None:
     broken: list[int] = []
 
-    @webhooks.enricher(Product)
-    def breaking(product: Product, payload: dict[str, Any]) -> None:
+    @webhooks.enricher(Order)
+    def breaking(order: Order, payload: dict[str, Any]) -> None:
         if not broken:
             broken.append(1)
+            session = object_session(order)
+            assert session is not None
+            session.connection().invalidate()
+        assert order.customer is not None
+        payload["email"] = order.customer.email
+
+    with sessions.begin() as session:
+        session.add_all([Order(customer=Customer(email=email)) for email in "ab"])
+
+    assert [one.get("email") for one in sent(webhooks, receiver, "order.created")] in ([None, "b"], ["a", "b"])
+
+
+def test_another_database_that_goes_away_is_the_failure_of_its_enricher_alone(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    calls: list[str] = []
+
+    @webhooks.enricher(Product)
+    def elsewhere(product: Product, payload: dict[str, Any]) -> None:
+        calls.append(product.sku)
+        if product.sku == "b":
             statement = "SELECT 1"
             raise OperationalError(statement, {}, Exception("gone"), connection_invalidated=True)
         payload["found"] = True
 
-    put(sessions, "a")
+    webhooks.enricher(Product)(lambda _row, payload: payload.update(after=True))
+    put(sessions, "a", "b", "c")
 
-    assert sent(webhooks, receiver)[0]["found"] is True
+    assert [(one.get("found"), one["after"]) for one in sent(webhooks, receiver)] == [
+        (True, True),
+        (None, True),
+        (True, True),
+    ]
+    assert calls == ["a", "b", "c"]
 
 
 def test_a_load_that_fails_once_is_made_again(

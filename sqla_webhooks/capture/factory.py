@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -17,7 +17,7 @@ Listened: TypeAlias = type[Session] | Session
 
 #: Under which an installation is found again, on the class or in `Session.info`.
 _MARK = "_sqla_webhooks"
-#: Under which a class has those of its sessions that have an installation of their own.
+#: Under which a class has those of its sessions that have an installation of their own, by their ids.
 _SESSIONS = "_sqla_webhooks_sessions"
 
 
@@ -86,8 +86,8 @@ class Factory:
             self.listened.info[_MARK] = installation
             cls = type(self.listened)
             if _SESSIONS not in cls.__dict__:
-                setattr(cls, _SESSIONS, WeakSet())
-            cls.__dict__[_SESSIONS].add(self.listened)
+                setattr(cls, _SESSIONS, WeakValueDictionary())
+            cls.__dict__[_SESSIONS][id(self.listened)] = self.listened
         else:
             setattr(self.listened, _MARK, installation)
 
@@ -95,6 +95,10 @@ class Factory:
         """Forget it."""
         if isinstance(self.listened, Session):
             self.listened.info.pop(_MARK, None)
+            sessions = type(self.listened).__dict__.get(_SESSIONS, {})
+            sessions.pop(id(self.listened), None)
+            if not sessions and _SESSIONS in type(self.listened).__dict__:
+                delattr(type(self.listened), _SESSIONS)
         elif _MARK in self.listened.__dict__:
             delattr(self.listened, _MARK)
 
@@ -122,7 +126,7 @@ class Factory:
         for cls in (self.listened, *_subclasses(self.listened)):
             if cls is not self.listened:
                 yield cls
-            yield from list(cls.__dict__.get(_SESSIONS, ()))
+            yield from list(cls.__dict__.get(_SESSIONS, {}).values())
 
 
 def _marks(listened: Listened) -> Mapping[str, Any]:

@@ -92,7 +92,7 @@ class Capture:
         self._wake = wake
         self._report = report
         #: Under which `Session.info` has our `_Transaction`.
-        self._key = f"sqla_webhooks.{id(self):x}"
+        self._key = f"sqla_webhooks.{secrets.token_hex(8)}"
         self._listeners = Listeners(
             listened,
             {

@@ -59,7 +59,12 @@ class Rows:
         self._load()
 
     def load_again(self) -> None:
-        """After a statement of an enricher's has failed, which may have spoilt the transaction."""
+        """
+        After a statement of an enricher's has failed, which may have spoilt the transaction.
+
+        Raises:
+            DBAPIError: The database has failed.
+        """
         self._session.rollback()
         self._load()
 

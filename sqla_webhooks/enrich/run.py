@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import Mapper
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
@@ -100,7 +100,7 @@ def _run(receivers: Sequence[Receiver], event: Event, *, rows: Rows) -> Event:
     Call each enricher on a copy, which counts only if it returns.
 
     Raises:
-        DBAPIError: The connection has gone.
+        DBAPIError: The database has failed under them.
     """
     model = rows.mapper.class_
     for receiver in receivers:
@@ -110,10 +110,8 @@ def _run(receivers: Sequence[Receiver], event: Event, *, rows: Rows) -> Event:
         except KeyboardInterrupt:
             raise  # somebody wants `drain()` to end
         except BaseException as error:  # the application's code: SystemExit or CancelledError must not stop events
-            if isinstance(error, DBAPIError):
-                if error.connection_invalidated:
-                    raise
-                rows.load_again()  # or what it has spoilt fails all that comes after it
+            if isinstance(error, DBAPIError | PendingRollbackError):  # it may have spoilt all that comes after it
+                rows.load_again()
             logger.exception("%s failed; %s %s goes on without it", receiver, event.type, event.id)
             enricher_failed.tell(model, enricher=receiver, event=event, error=error)
         else:

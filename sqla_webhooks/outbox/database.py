@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from sqla_webhooks import models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
@@ -179,7 +179,7 @@ class Database:
     def _refuse_if_busy(self) -> None:
         if not self.in_memory:
             return
-        if self._is_begun() or any(_in_transaction(connection) for connection in list(self._begun)):
+        if any(_in_transaction(connection) for connection in list(self._begun)) or self._is_begun():
             message = (
                 "the application's transaction is open on the only connection of this in-memory SQLite database: "
                 "commit or roll back first, or close the session"
@@ -187,13 +187,15 @@ class Database:
             raise DatabaseBusy(message)
 
     def _is_begun(self) -> bool:
-        """Whether the one connection is in a transaction, which may have begun before we listened."""
+        """Whether the one connection is in a transaction that began before we listened."""
         pool = self.engine.pool
         if isinstance(pool, StaticPool):
             return _driver_says(pool.connection.dbapi_connection)
-        # Where the connection is in use in this thread already, this only counts one user more.
-        with closing(self.engine.raw_connection()) as raw:
-            return _driver_says(raw.dbapi_connection)
+        if isinstance(pool, SingletonThreadPool):
+            # Where the connection is in use in this thread already, this only counts one user more.
+            with closing(self.engine.raw_connection()) as raw:
+                return _driver_says(raw.dbapi_connection)
+        return False
 
 
 def _check_session(given: Any) -> None:
@@ -215,4 +217,4 @@ def _in_transaction(connection: Connection) -> bool:
 
 
 def _driver_says(connection: Any) -> bool:
-    return bool(getattr(connection, "in_transaction", True))
+    return connection is not None and bool(getattr(connection, "in_transaction", True))

@@ -57,6 +57,8 @@ class _Life:
         #: On the monotonic clock: until when the end may wait for requests in flight.
         self.deadline = float("inf")
         self.thread: threading.Thread | None = None
+        #: Whether it was said that the end came while the database failed.
+        self.gave_up = False
 
 
 class RelayThread:
@@ -260,7 +262,9 @@ class RelayThread:
         """
 
         def give_up(state: RetryCallState) -> T:
-            logger.warning("the relay stops while it cannot go on: %s", _error(state))
+            level = logging.DEBUG if life.gave_up else logging.WARNING  # it may try to record again and again
+            life.gave_up = True
+            logger.log(level, "the relay stops while it cannot go on: %s", _error(state))
             return instead
 
         retrying = Retrying(

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from sqla_webhooks.outbox.database import chunks
+from sqla_webhooks.outbox.database import among, chunks
 from sqla_webhooks.resources import Shape
 
 logger = logging.getLogger(__name__)
@@ -68,15 +68,9 @@ def _readable(
     try:
         return [
             (tuple(row[:width]), dict(zip(names, row[width:], strict=True)))
-            for row in connection.execute(query.where(_among(shape, identities)))
+            for row in connection.execute(query.where(among(shape.key_columns, identities)))
         ]
     except DBAPIError:
         raise
     except Exception:  # noqa: BLE001  # a type's own code: JSON that was spoilt, an enum's former member
         return None
-
-
-def _among(shape: Shape, identities: Sequence[Identity]) -> Any:
-    if len(shape.key_columns) == 1:
-        return shape.key_columns[0].in_([identity[0] for identity in identities])
-    return tuple_(*shape.key_columns).in_(identities)

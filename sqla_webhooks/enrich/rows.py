@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Mapper, Session
 
 from sqla_webhooks import encoding
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Event
-from sqla_webhooks.outbox.database import chunks
+from sqla_webhooks.outbox.database import among, chunks
 
 
 class ReadOnlySession(Session):
@@ -71,8 +71,7 @@ class Rows:
     def _load(self) -> None:
         columns = self.mapper.primary_key
         for some in chunks(self._wanted, width=len(columns)):
-            key = columns[0].in_([one[0] for one in some]) if len(columns) == 1 else tuple_(*columns).in_(some)
-            query = select(self.mapper.class_).where(key).options(*self._options)
+            query = select(self.mapper.class_).where(among(columns, some)).options(*self._options)
             for row in self._session.scalars(query).unique():
                 self._keep(self.mapper.primary_key_from_instance(row), row)
 

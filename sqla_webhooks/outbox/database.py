@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, event, inspect, select
+from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
@@ -35,6 +35,13 @@ def chunks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
     size = max(1, _PARAMETERS // width)
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def among(columns: Sequence[ColumnElement[Any]], identities: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
+    """Whether a row's primary key, which is *columns*, is one of *identities*."""
+    if len(columns) == 1:
+        return columns[0].in_([identity[0] for identity in identities])
+    return tuple_(*columns).in_(identities)
 
 
 class Database:

@@ -52,8 +52,10 @@ class Rows:
         self.mapper = mapper
         self._session = session
         self._options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
+        #: The primary key of each event's row: as JSON, and as Python values.
+        self._keys = {event.id: _key(event.identity) for event in events}
         self._identities = {event.id: _identity(mapper.primary_key, event) for event in events}
-        self._wanted = list({_key(event.identity): self._identities[event.id] for event in events}.values())
+        self._wanted = list({self._keys[name]: identity for name, identity in self._identities.items()}.values())
         self._by_value: dict[tuple[Any, ...], Any] = {}
         self._by_json: dict[bytes, Any] = {}
         self._load()
@@ -77,7 +79,7 @@ class Rows:
 
     def of(self, event: Event) -> Any:
         """The row of *event*, None if it is gone."""
-        found = self._by_json.get(_key(event.identity))
+        found = self._by_json.get(self._keys[event.id])
         if found is None and _hashable(identity := self._identities[event.id]):
             found = self._by_value.get(identity)  # the database may write a key otherwise: 5 as 5.00
         return found

@@ -20,7 +20,8 @@ from sqla_webhooks.outbox.database import Database
 LEAD = 10.0
 
 _lease = models.lease
-_ROW = _lease.c.name == "fan_out"
+_NAME = "fan_out"
+_ROW = _lease.c.name == _NAME
 
 
 class Lead:
@@ -77,7 +78,7 @@ class Lead:
         """Write the row, which is missing; False if another process does so at the same time."""
         try:
             with connection.begin_nested():
-                connection.execute(insert(_lease).values(name="fan_out", token=self._token, expires_at=until))
+                connection.execute(insert(_lease).values(name=_NAME, token=self._token, expires_at=until))
         except IntegrityError:
             return False
         return True

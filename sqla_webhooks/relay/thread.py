@@ -51,12 +51,12 @@ _WAIT_FOR_DATABASE = wait_exponential(multiplier=0.2, max=30)
 class _Life:
     """One run of the thread, from its start to its end."""
 
-    def __init__(self, pool: SenderPool) -> None:
+    def __init__(self, pool: SenderPool, run: Callable[[_Life], None]) -> None:
         self.pool = pool
+        self.thread = threading.Thread(target=run, args=(self,), name=NAME, daemon=True)
         self.stopping = threading.Event()
         #: On the monotonic clock: until when the end may wait for requests in flight.
         self.deadline = float("inf")
-        self.thread: threading.Thread | None = None
         #: Whether it was said that the end came while the database failed.
         self.gave_up = False
 
@@ -97,7 +97,7 @@ class RelayThread:
     def running(self) -> bool:
         """Whether the thread runs in this process, and has not been told to stop."""
         life = self._life
-        if self._pid != os.getpid() or life is None or life.thread is None:
+        if self._pid != os.getpid() or life is None:
             return False
         return life.thread.is_alive() and not life.stopping.is_set()
 
@@ -142,8 +142,7 @@ class RelayThread:
             pool = SenderPool(
                 self._make_sender, size=self._settings.concurrency, clock=self._clock, on_result=self.ring
             )
-            life = _Life(pool)
-            life.thread = threading.Thread(target=self._run, args=(life,), name=NAME, daemon=True)
+            life = _Life(pool, self._run)
             self._hook()
             life.thread.start()
             self._life, self._wanted = life, True
@@ -170,7 +169,7 @@ class RelayThread:
             self._wanted = False
             atexit.unregister(self._at_exit)
             life = self._life
-            if self._pid != os.getpid() or life is None or life.thread is None:
+            if self._pid != os.getpid() or life is None:
                 return True
             deadline = self._clock.monotonic() + seconds
             # One that stops it again does not cut short what another waits for.

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import pytest
 from support.clock import START
-from support.hostile import claim_for
-from tenacity import stop_never, wait_fixed
+from support.outcomes import CLAIM, DEAD, DELIVERED, PATIENT, PENDING, later, result_of
 
 from sqla_webhooks import signals
 from sqla_webhooks.delivery.announce import announce
@@ -22,23 +21,7 @@ from sqla_webhooks.errors import (
     DeliveryError,
     TimedOut,
 )
-from sqla_webhooks.events import Answer, Claim, Delivery, DeliveryState, Result
-from sqla_webhooks.retry import RetryPolicy, retry_standard
-
-#: Ten minutes after each failure, for ever.
-PATIENT = RetryPolicy(wait_fixed(600), stop_never, retry_standard())
-CLAIM = claim_for("https://partner.example/hooks")
-
-DELIVERED, PENDING, DEAD = DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.DEAD
-
-
-def result_of(outcome: Answer | DeliveryError, claim: Claim = CLAIM, *, duration: float = 1.5) -> Result:
-    return Result(claim, START, duration, outcome)
-
-
-def later(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
-
+from sqla_webhooks.events import Answer, Delivery, DeliveryState
 
 #: What signals were sent with: name, sender, arguments.
 Told: TypeAlias = list[tuple[str, object, dict[str, Any]]]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 from support.clock import START
-from support.hostile import claim_for
+from support.outcomes import CLAIM, DEAD, DELIVERED, PATIENT, PENDING, later, result_of
 from tenacity import retry_if_result, retry_never, stop_after_attempt, stop_after_delay, stop_never, wait_fixed
 
 from sqla_webhooks.delivery.decide import decide
@@ -19,22 +18,8 @@ from sqla_webhooks.errors import (
     TimedOut,
     TLSFailed,
 )
-from sqla_webhooks.events import Answer, Attempt, Claim, DeliveryState, Result
+from sqla_webhooks.events import Answer, Attempt, DeliveryState
 from sqla_webhooks.retry import RetryPolicy, retry_standard, stop_standard, wait_standard
-
-#: Ten minutes after each failure, for ever.
-PATIENT = RetryPolicy(wait_fixed(600), stop_never, retry_standard())
-CLAIM = claim_for("https://partner.example/hooks")
-
-DELIVERED, PENDING, DEAD = DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.DEAD
-
-
-def result_of(outcome: Answer | DeliveryError, claim: Claim = CLAIM, *, duration: float = 1.5) -> Result:
-    return Result(claim, START, duration, outcome)
-
-
-def later(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.local import LOCAL, Install
 from support.receiver import Receiver
-from support.shop import Base
+from support.shop import Base, put
 from support.threads import Gate
 
 import sqla_webhooks
@@ -79,6 +79,17 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open()
+
+
+@pytest.fixture
+def in_flight(install: Install, sessions: sessionmaker[Session], receiver: Receiver, gate: Gate) -> Webhooks:
+    """An installation with a relay's thread, whose request for the product "a" is held at the gate."""
+    webhooks = install(sessions, batch_window=0)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    receiver.on_request = gate
+    put(sessions, "a")
+    gate.wait()
+    return webhooks
 
 
 @pytest.fixture(autouse=True)

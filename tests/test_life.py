@@ -222,22 +222,15 @@ def test_stop_may_wait_for_ever(install: Install, sessions: Sessions, timeout: f
     assert relays() == []
 
 
-def test_a_second_stop_does_not_cut_the_first_short(
-    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
-) -> None:
-    webhooks = install(sessions, batch_window=0)
-    webhooks.endpoints.create(receiver.url(), events=["*"])
-    receiver.on_request = gate
-    put(sessions, "a")
-    gate.wait()
-    stopping, came = aside(lambda: webhooks.stop(PATIENCE))
-    while webhooks.stop(0) is not False:
+def test_a_second_stop_does_not_cut_the_first_short(in_flight: Webhooks, gate: Gate) -> None:
+    stopping, came = aside(lambda: in_flight.stop(PATIENCE))
+    while in_flight.stop(0) is not False:
         pass
     gate.open()
     stopping.join(PATIENCE)
 
     assert came == [True]
-    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
+    assert [one.state for one in in_flight.deliveries.list()] == [DeliveryState.DELIVERED]
 
 
 # ------------------------------------------------------------------ no thread to be had

@@ -136,39 +136,27 @@ def test_a_receiver_that_hangs_does_not_hold_up_another(
 
 
 def test_stop_records_what_is_in_flight_and_start_goes_on(
-    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
+    in_flight: Webhooks, sessions: Sessions, receiver: Receiver, gate: Gate
 ) -> None:
-    webhooks = install(sessions, batch_window=0)
-    webhooks.endpoints.create(receiver.url(), events=["*"])
-    receiver.on_request = gate
-    put(sessions, "a")
-    gate.wait()
-    stopping, came = aside(lambda: webhooks.stop(timeout=PATIENCE))
+    stopping, came = aside(lambda: in_flight.stop(timeout=PATIENCE))
     gate.open()
     stopping.join(PATIENCE)
 
     assert came == [True]
-    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
+    assert [one.state for one in in_flight.deliveries.list()] == [DeliveryState.DELIVERED]
     assert relays() == []
     put(sessions, "b")  # captured, and not sent
     assert relays() == []
-    webhooks.start()
-    webhooks.start()
+    in_flight.start()
+    in_flight.start()
     assert len(relays()) == 1
     assert [one.event["resource_id"] for one in receiver.wait_for(2)] == ["a", "b"]
 
 
-def test_stop_does_not_wait_longer_than_it_is_told(
-    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
-) -> None:
-    webhooks = install(sessions, batch_window=0)
-    webhooks.endpoints.create(receiver.url(), events=["*"])
-    receiver.on_request = gate
-    put(sessions, "a")
-    gate.wait()
-    webhooks.stop(timeout=0.05)
+def test_stop_does_not_wait_longer_than_it_is_told(in_flight: Webhooks) -> None:
+    in_flight.stop(timeout=0.05)
 
-    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.PENDING]
+    assert [one.state for one in in_flight.deliveries.list()] == [DeliveryState.PENDING]
 
 
 def test_start_and_stop_from_many_threads(
@@ -210,15 +198,10 @@ def test_two_retries_are_both_made_when_they_are_due(
 
 
 def test_start_after_a_stop_that_was_not_waited_for(
-    install: Install, sessions: Sessions, receiver: Receiver, gate: Gate
+    in_flight: Webhooks, sessions: Sessions, receiver: Receiver
 ) -> None:
-    webhooks = install(sessions, batch_window=0)
-    webhooks.endpoints.create(receiver.url(), events=["*"])
-    receiver.on_request = gate
-    put(sessions, "a")
-    gate.wait()
-    webhooks.stop(timeout=0)
-    webhooks.start()
+    in_flight.stop(timeout=0)
+    in_flight.start()
     receiver.on_request = None
     put(sessions, "b")
     assert [one.event["resource_id"] for one in receiver.wait_for(1)] == ["b"]

@@ -9,6 +9,7 @@ PostgreSQL would let them be written, through the library's own `write()` and `t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +26,19 @@ from sqla_webhooks.outbox.take import Batch, take
 from sqla_webhooks.outbox.write import write
 
 
-@pytest.fixture
-def connection() -> Iterator[Connection]:
+@contextmanager
+def empty_outbox() -> Iterator[Connection]:
     engine = create_engine("sqlite://")
     models.metadata.create_all(engine)
     with engine.connect() as connection:
         yield connection
     engine.dispose()
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    with empty_outbox() as connection:
+        yield connection
 
 
 @dataclass
@@ -90,14 +97,18 @@ def relay(connection: Connection, limit: int, seen: dict[str, list[int]]) -> int
     return len(rows)
 
 
-def test_a_row_s_events_come_in_the_order_of_the_commits(connection: Connection) -> None:
-    """The transaction that began first changes a row last."""
-    database, seen = Database(connection), dict[str, list[int]]()
+def interleave(database: Database) -> None:
+    """Two transactions, of which the one that began first changes a row last."""
     database.flush(1, "a")
     database.flush(2, "b")
     database.commit(2)
     database.flush(1, "b")
     database.commit(1)
+
+
+def test_a_row_s_events_come_in_the_order_of_the_commits(connection: Connection) -> None:
+    interleave(Database(connection))
+    seen: dict[str, list[int]] = {}
 
     relay(connection, 100, seen)
 
@@ -105,12 +116,8 @@ def test_a_row_s_events_come_in_the_order_of_the_commits(connection: Connection)
 
 
 def test_a_batch_does_not_end_within_a_transaction_nor_before_one_that_came_first(connection: Connection) -> None:
-    database, seen = Database(connection), dict[str, list[int]]()
-    database.flush(1, "a")
-    database.flush(2, "b")
-    database.commit(2)
-    database.flush(1, "b")
-    database.commit(1)
+    interleave(Database(connection))
+    seen: dict[str, list[int]] = {}
 
     assert relay(connection, 2, seen) == 1
     assert seen == {"b": [1]}
@@ -217,9 +224,7 @@ STEPS = st.lists(
 @settings(deadline=None, max_examples=300)
 @given(STEPS, st.integers(1, 5))
 def test_however_transactions_interleave(steps: list[tuple[int, str | None, int]], last_limit: int) -> None:
-    engine = create_engine("sqlite://")
-    models.metadata.create_all(engine)
-    with engine.connect() as connection:
+    with empty_outbox() as connection:
         database, seen = Database(connection), dict[str, list[int]]()
         numbers = {slot: slot for slot in range(1, 5)}
         for slot, row, limit in steps:
@@ -234,6 +239,5 @@ def test_however_transactions_interleave(steps: list[tuple[int, str | None, int]
             database.commit(number)
         while relay(connection, last_limit, seen):
             pass
-    engine.dispose()
 
     assert seen == database.committed

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.local import LOCAL, Install
 from support.receiver import Receiver
-from support.shop import Base, put
+from support.shop import put, shop_at
 from support.threads import Gate
 
 import sqla_webhooks
@@ -32,10 +32,8 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """A SQLite file with the shop's tables."""
-    engine = create_engine(f"sqlite:///{tmp_path}/shop.db")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    with shop_at(f"sqlite:///{tmp_path}/shop.db") as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -46,10 +44,8 @@ def sessions(engine: Engine) -> sessionmaker[Session]:
 @pytest.fixture
 def in_memory() -> Iterator[sessionmaker[Session]]:
     """SQLite in memory, with its one connection."""
-    engine = create_engine("sqlite://")
-    Base.metadata.create_all(engine)
-    yield sessionmaker(engine)
-    engine.dispose()
+    with shop_at("sqlite://") as engine:
+        yield sessionmaker(engine)
 
 
 @pytest.fixture

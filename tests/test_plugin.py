@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 from support.faults import refusing
 from support.local import Install
 from support.receiver import PATIENCE, Receiver
-from support.shop import Base, Customer, Order, Product
+from support.shop import Base, Customer, Order, Product, shop_at
 from tenacity import wait_fixed
 
 import sqla_webhooks
@@ -301,10 +301,8 @@ def test_processes_that_start_on_a_new_database_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Engine]:
     """Another database, without our tables."""
-    engine = create_engine(f"sqlite:///{tmp_path}/elsewhere.db")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    with shop_at(f"sqlite:///{tmp_path}/elsewhere.db") as engine:
+        yield engine
 
 
 def test_what_is_written_to_another_database_is_not_captured_and_works(

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import JSON, Computed, ForeignKey, Numeric, String, TypeDecorator, Uuid, func, text
+from sqlalchemy import (
+    JSON,
+    Computed,
+    Engine,
+    ForeignKey,
+    Numeric,
+    String,
+    TypeDecorator,
+    Uuid,
+    create_engine,
+    func,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, deferred, mapped_column, relationship, sessionmaker
 
 
@@ -127,6 +141,15 @@ class Dog(Animal):
     tricks: Mapped[int] = mapped_column(default=0)
 
     __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # declarative's own form
+
+
+@contextmanager
+def shop_at(url: str) -> Iterator[Engine]:
+    """A database with the shop's tables."""
+    engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
 
 
 def put(sessions: sessionmaker[Session], *skus: str) -> None:

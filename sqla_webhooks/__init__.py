@@ -13,7 +13,7 @@ The way of the data:
     capture/     the application's flush becomes an outbox row, in its transaction
     outbox/      every SQL statement on our tables (`models`)
     relay/       a background thread walks the rest of the path:
-    coalesce     the changes of a transaction become events
+    coalesce     the changes of a transaction, each row's as one (`net`), become events
     enrich/      the application adds to them
     delivery/    each is rendered, signed, sent, and what came of it recorded
 

@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.clock import START
 
-from sqla_webhooks.coalesce import coalesce, event_id, net, resource_id
+from sqla_webhooks.coalesce import coalesce, event_id, resource_id
 from sqla_webhooks.events import Change, Event, Operation, OutboxRow
+from sqla_webhooks.net import net
 
 CREATE, UPDATE, DELETE = Operation.CREATE, Operation.UPDATE, Operation.DELETE
 
@@ -260,6 +261,43 @@ def test_a_new_row_at_the_key_that_another_has_left_is_an_insert() -> None:
         ("order.updated", "2", {"id": 2}, {"id": {"from": 1, "to": 2}}),
         ("order.created", "1", {"id": 1}, None),
     ]
+
+
+def test_a_key_is_given_up_before_it_is_taken() -> None:
+    assert amount(updated("c", before={"id": "b"}), created("b"), updated("a", before={"id": "c"})) == [
+        ("order.updated", "a", {"id": "a"}, {"id": {"from": "b", "to": "a"}}),
+        ("order.created", "b", {"id": "b"}, None),
+    ]
+
+
+def test_keys_handed_on_in_a_row_are_told_from_the_last_to_the_first() -> None:
+    found = amount(*[updated(key + 1, before={"id": key}) for key in (3, 2, 1)], created(1))
+    assert [one[1] for one in found] == ["4", "3", "2", "1"]
+    # Moved out of the way first, and put in place later.
+    away = [updated(key + 10, before={"id": key}) for key in (1, 2, 3)]
+    back = [updated(key + 1, before={"id": key + 10}) for key in (1, 2, 3)]
+    assert [one[1] for one in amount(*away, *back)] == ["4", "3", "2"]
+
+
+def test_keys_handed_on_by_thousands_of_rows() -> None:
+    away = [updated(-key, before={"id": key}) for key in range(1, 5001)]
+    back = [updated(key + 1, before={"id": -key}) for key in range(1, 5001)]
+    assert [int(one[1]) for one in amount(away, back)] == list(range(5001, 1, -1))
+
+
+def test_rows_that_swap_their_keys_are_updated_where_they_stand() -> None:
+    assert amount(
+        updated(3, before={"id": 1}, total=1, note="x"),
+        updated(1, before={"id": 2}, total=2, note="x"),
+        updated(2, before={"id": 3}, total=1, note="x"),
+    ) == [
+        ("order.updated", "1", {"id": 1, "total": 2, "note": "x"}, {"total": {"from": 1, "to": 2}}),
+        ("order.updated", "2", {"id": 2, "total": 1, "note": "x"}, {"total": {"from": 2, "to": 1}}),
+    ]
+
+
+def test_equal_rows_that_swap_their_keys_are_no_change() -> None:
+    assert amount(updated(3, before={"id": 1}), updated(1, before={"id": 2}), updated(2, before={"id": 3})) == []
 
 
 def test_a_new_row_at_the_key_of_one_that_was_moved_and_deleted_is_an_update() -> None:
@@ -597,10 +635,14 @@ def test_with_keys_that_move_the_events_still_are_the_difference(
         followed = {key: row for key, row in old.items() if key not in left}
         followed.update((one.identity[0], one.data) for one in [*came, *changed])
         assert {key: as_json(row) for key, row in followed.items()} == {key: as_json(row) for key, row in new.items()}
-        # One that takes the events one by one never deletes what came before.
-        for number, one in enumerate(events):
-            if one.operation is DELETE:
-                assert one.identity not in [earlier.identity for earlier in events[:number]]
+        # One that takes the events one by one finds each row where it is said to be, and each key free.
+        stepwise = dict(old)
+        for one in events:
+            if one.operation is not CREATE:
+                del stepwise[origin(one)]
+            if one.operation is not DELETE:
+                assert one.identity[0] not in stepwise
+                stepwise[one.identity[0]] = one.data
         # And each says what is true.
         assert [one.data for one in gone] == [old[origin(one)] for one in gone]
         assert [one.changes for one in changed] == [differences(old[origin(one)], one.data) for one in changed]

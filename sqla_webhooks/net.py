@@ -1,0 +1,208 @@
+"""
+The net changes of one transaction, row by row.
+
+Rows are followed from change to change, through keys that move; at the end
+each is told of once. No database and no clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from sqla_webhooks import encoding
+from sqla_webhooks.events import Change, Operation, OutboxRow
+
+#: A change and when it was captured.
+Dated: TypeAlias = tuple[Change, datetime]
+#: A resource, its table, and a primary key as JSON, which unlike its parts can always be looked up.
+Place: TypeAlias = tuple[str, str, bytes]
+
+
+def net(rows: Sequence[OutboxRow]) -> list[Dated]:
+    """
+    The net changes of one transaction, in the order of its changes.
+
+    First old value, last new value; insert then delete is nothing; delete then
+    insert of one key is an update; a value set and set back is no change. A
+    key is given up before another row takes it; rows that have handed their
+    keys around in a circle were updated, each key where it stands.
+    """
+    story = _Story()
+    for row in rows:
+        for change in row.changes:
+            story.tell(change, row.captured_at)
+    return [(told.change, told.at) for told in _in_order(story.end())]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    """What is told of one row: its changes so far as one."""
+
+    change: Change
+    at: datetime
+    #: When it was first told of at the key that it has.
+    turn: int
+
+    @property
+    def start(self) -> Place | None:
+        """Where the row was before the transaction."""
+        change = self.change
+        return None if change.operation is Operation.CREATE else _place(change, change.moved_from or change.identity)
+
+    @property
+    def end(self) -> Place | None:
+        """Where it is after it."""
+        return None if self.change.operation is Operation.DELETE else _place(self.change, self.change.identity)
+
+
+@dataclass(slots=True)
+class _Story:
+    """The rows of one transaction, each where it is now, and those that are gone, each where it was before."""
+
+    here: dict[Place, _Told] = field(default_factory=dict)
+    gone: dict[Place, _Told] = field(default_factory=dict)
+    turn: int = 0
+
+    def tell(self, change: Change, at: datetime) -> None:
+        self.turn += 1
+        place = _place(change, change.moved_from or change.identity)
+        before = None
+        if change.operation is not Operation.CREATE:
+            before = self.here.pop(place, None) or self.gone.pop(place, None)
+        result = change if before is None else _merge(before.change, change)
+        if result is not None:
+            self._put(_Told(result, at, self.turn), before)
+
+    def _put(self, now: _Told, before: _Told | None) -> None:
+        end = now.end
+        if before is not None and end is not None and before.end == end:
+            now = replace(now, turn=before.turn)  # it keeps its place among the others
+        if end is None:
+            self._bury(now)
+            return
+        if (there := self.here.pop(end, None)) is not None and there.start is not None:
+            self._bury(replace(there, change=_deleted(there.change, there.change)))  # by SQL that was not captured
+        self.here[end] = now
+
+    def _bury(self, told: _Told) -> None:
+        if told.start is not None:
+            self.gone.setdefault(told.start, told)
+
+    def end(self) -> list[_Told]:
+        """What the rows have come to; those to which nothing happened in the end are left out."""
+        for place, told in self.here.items():
+            if told.start is None and place in self.gone:
+                first = self.gone.pop(place)
+                self.here[place] = replace(told, change=_replaced(first.change, told.change))
+        rows = sorted((*self.gone.values(), *self.here.values()), key=lambda told: told.turn)
+        return _changed(rows)
+
+
+def _in_order(rows: Sequence[_Told]) -> list[_Told]:
+    """*rows* with each key given up before it is taken."""
+    leaving: dict[Place | None, _Told] = {told.start: told for told in rows if told.start not in (None, told.end)}
+    ordered: list[_Told] = []
+    for told in rows:
+        if told.start not in (None, told.end) and told.start not in leaving:
+            continue  # it had to come before another
+        chain = [told]  # each takes the key that the next one gives up
+        while (giver := leaving.pop(chain[-1].end, None)) not in (None, told):
+            chain.append(giver)
+        leaving.pop(told.start, None)
+        ordered += reversed(chain) if giver is None else _in_place(chain)
+    return ordered
+
+
+def _in_place(circle: Sequence[_Told]) -> Iterable[_Told]:
+    """Rows that have handed their keys around, as updates of what stands under each key."""
+    before = {told.start: told.change for told in circle}
+    for told in circle:
+        first = before[told.end]
+        yield from _changed(
+            [replace(told, change=replace(_replaced(_deleted(first, first), told.change), moved_from=None))]
+        )
+
+
+def _changed(rows: Iterable[_Told]) -> list[_Told]:
+    kept = ((told, _without_reverted(told.change)) for told in rows)
+    return [replace(told, change=change) for told, change in kept if change is not None]
+
+
+def _place(change: Change, identity: tuple[Any, ...]) -> Place:
+    return change.resource, change.table, encoding.dumps(identity)
+
+
+def _merge(first: Change, then: Change) -> Change | None:  # noqa: PLR0911  # one for each pair
+    """Two changes of one row as one; None if nothing is left. What SQL did in between we have not seen."""
+    match first.operation, then.operation:
+        case Operation.CREATE, Operation.DELETE:
+            return None
+        case Operation.CREATE, _:
+            return replace(then, operation=Operation.CREATE, previous={}, changed=(), moved_from=None)
+        case Operation.UPDATE, Operation.DELETE:
+            return _deleted(first, then)
+        case Operation.UPDATE, Operation.CREATE:
+            return _replaced(_deleted(first, first), then)
+        case Operation.DELETE, Operation.DELETE:
+            return first
+        case Operation.DELETE, _:
+            return _replaced(first, then)
+        case _:
+            return _merge_updates(first, then)
+
+
+def _deleted(first: Change, then: Change) -> Change:
+    """An update and a delete: the row as it was before both; `changed` keeps what is not known of that."""
+    return Change(
+        resource=then.resource,
+        table=then.table,
+        operation=Operation.DELETE,
+        identity=first.moved_from or first.identity,
+        data={**then.data, **first.previous},
+        changed=tuple(key for key in first.changed if key not in first.previous),
+    )
+
+
+def _replaced(first: Change, then: Change) -> Change:
+    """A delete and what stands under its key now: an update."""
+    unknown = first.changed
+    changed = tuple(
+        key for key in then.data if key in unknown or not _same(first.data.get(key, _ABSENT), then.data[key])
+    )
+    previous = {key: first.data[key] for key in changed if key in first.data and key not in unknown}
+    return replace(then, operation=Operation.UPDATE, previous=previous, changed=changed)
+
+
+def _merge_updates(first: Change, then: Change) -> Change:
+    unknown = set(first.changed) - first.previous.keys()
+    previous = {key: old for key, old in then.previous.items() if key not in unknown} | first.previous
+    moved_from = first.moved_from or then.moved_from
+    return replace(
+        then,
+        previous=previous,
+        changed=tuple(dict.fromkeys((*first.changed, *then.changed))),
+        moved_from=None if moved_from == then.identity else moved_from,
+    )
+
+
+def _without_reverted(change: Change) -> Change | None:
+    """An update without the values that came back to what they were; None if none is left."""
+    if change.operation is not Operation.UPDATE:
+        return change
+    changed = tuple(key for key in change.changed if not _same(change.previous.get(key, _ABSENT), change.data.get(key)))
+    if not changed and change.moved_from is None:
+        return None
+    previous = {key: old for key, old in change.previous.items() if key in changed}
+    return replace(change, changed=changed, previous=previous)
+
+
+_ABSENT = object()
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Equal as JSON: Python alone would call 1 and true equal."""
+    return bool(old == new) and json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)

@@ -22,6 +22,7 @@ from support.clock import START
 from sqla_webhooks import models
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.take import Batch, take
 from sqla_webhooks.outbox.write import write
 
@@ -72,7 +73,7 @@ class Database:
             change = Change("order", Operation.UPDATE, (row,), {"n": after}, {"n": before}, ("n",))
             write(
                 self.connection,
-                [change],
+                [sheet.row(change)],
                 transaction=f"t{transaction}",
                 captured_at=START,
                 report=lambda _: None,

@@ -5,6 +5,8 @@ From a flush to its outbox row, in the application's thread and transaction.
     listen        the session's events, and the row they write
     listeners     how they are listened to, and no longer
     interest      whether anybody has subscribed
-    unit_of_work  what a flush has changed
+    notes         what a flush will forget
+    unit_of_work  what it has changed
+    plan          how objects in memory are read, worked out once a class
     rows          what the objects in memory do not know, read in one query a class
 """

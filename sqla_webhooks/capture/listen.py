@@ -22,13 +22,15 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransacti
 
 from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
-from sqla_webhooks.capture import unit_of_work
+from sqla_webhooks.capture import notes, unit_of_work
 from sqla_webhooks.capture.factory import Listened
 from sqla_webhooks.capture.interest import UNDATED, Interest
 from sqla_webhooks.capture.listeners import Listeners
-from sqla_webhooks.capture.unit_of_work import Found, Notes, State
+from sqla_webhooks.capture.notes import Notes, PlanOf
+from sqla_webhooks.capture.plan import Plan, State
+from sqla_webhooks.capture.unit_of_work import Found
 from sqla_webhooks.errors import OutboxWriteError
-from sqla_webhooks.events import Change
+from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.write import take_write_lock, write
 from sqla_webhooks.resources import Resources, Shape
@@ -102,6 +104,7 @@ class Capture:
                 "after_transaction_end": self._after_transaction_end,
             },
         )
+        self._plans: dict[Shape, Plan] = {}
         #: Of what it was said that it is not captured.
         self._elsewhere: set[str] = set()
 
@@ -162,12 +165,11 @@ class Capture:
         def wanted(shape: Shape) -> bool:
             return own or patterns.want(shape.resource)
 
-        @_by_mapper
-        def shape_of(mapper: Mapper[Any]) -> Shape | None:
+        def noted(mapper: Mapper[Any]) -> Plan | None:
             shape = self._shape(session, transaction, mapper)
-            return shape if shape is not None and (not fresh or wanted(shape)) else None
+            return self._plan(shape) if shape is not None and (not fresh or wanted(shape)) else None
 
-        return unit_of_work.note(session, shape_of, may_read=wanted, lock=self._take_write_lock)
+        return notes.note(session, _by_mapper(noted), may_read=wanted, lock=self._take_write_lock)
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -179,18 +181,17 @@ class Capture:
             DBAPIError: The rows of the flush could not be read.
         """
         transaction = self._transaction(session)
-        notes = transaction.noted[1] if transaction.noted is not None else {}
+        noted = transaction.noted[1] if transaction.noted is not None else {}
         transaction.flushing = _no_flush
         patterns = self._subscribed(session, transaction, flush_context)
         if not patterns:
             return
 
-        @_by_mapper
-        def shape_of(mapper: Mapper[Any]) -> Shape | None:
+        def wanted(mapper: Mapper[Any]) -> Plan | None:
             shape = self._shape(session, transaction, mapper)
-            return shape if shape is not None and patterns.want(shape.resource) else None
+            return self._plan(shape) if shape is not None and patterns.want(shape.resource) else None
 
-        found = unit_of_work.changes(session, flush_context, shape_of, notes)
+        found = unit_of_work.changes(session, flush_context, _by_mapper(wanted), noted)
         if found:
             self._write(session, transaction, found)
 
@@ -260,14 +261,22 @@ class Capture:
             )
         return False
 
+    def _plan(self, shape: Shape) -> Plan:
+        """Made when first asked for, in whichever thread that is; two are the same."""
+        try:
+            return self._plans[shape]
+        except KeyError:
+            return self._plans.setdefault(shape, Plan.of(shape))
+
     def _write(self, session: Session, transaction: _Transaction, found: Iterable[Found]) -> None:
         """One outbox row on each connection that wrote: one, unless the session is bound to variants of one engine."""
-        connections: dict[Shape, Connection] = {}
-        changes: dict[Connection, list[Change]] = {}
-        for one in found:
-            if one.shape not in connections:
-                connections[one.shape] = session.connection(bind_arguments={"mapper": one.shape.mapper})
-            changes.setdefault(connections[one.shape], []).append(one.change)
+        changes: dict[Connection, list[sheet.Row]] = {}
+        of_shape: dict[Shape, list[sheet.Row]] = {}
+        for shape, row in found:
+            if shape not in of_shape:
+                connection = session.connection(bind_arguments={"mapper": shape.mapper})
+                of_shape[shape] = changes.setdefault(connection, [])
+            of_shape[shape].append(row)
         transaction.id = transaction.id or secrets.token_hex(16)
         for connection, some in changes.items():
             with self._database.schema_of_ours(connection):
@@ -287,17 +296,18 @@ class Capture:
 _NOTHING = Patterns()
 
 
-def _by_mapper(find: Callable[[Mapper[Any]], Shape | None]) -> Callable[[State], Shape | None]:
-    """The shape of a state, found once for each mapper: a flush has many states of few."""
-    known: dict[Mapper[Any], Shape | None] = {}
+def _by_mapper(find: Callable[[Mapper[Any]], Plan | None]) -> PlanOf:
+    """The plan for a state, found once for each mapper: a flush has many states of few."""
+    known: dict[Mapper[Any], Plan | None] = {}
 
-    def shape_of(state: State) -> Shape | None:
+    def plan_of(state: State) -> Plan | None:
+        mapper = state.mapper
         try:
-            return known[state.mapper]
+            return known[mapper]
         except KeyError:
-            return known.setdefault(state.mapper, find(state.mapper))
+            return known.setdefault(mapper, find(mapper))
 
-    return shape_of
+    return plan_of
 
 
 def _unreadable(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:

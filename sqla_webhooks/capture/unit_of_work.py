@@ -1,152 +1,42 @@
 """
 What a flush has changed, out of SQLAlchemy's unit of work.
 
-Twice in a flush, since each moment knows what the other does not. Before it,
-old values are still there: the flush forgets those of SQL expressions and of
-columns the database computes. After it, new values are there: keys, defaults,
-foreign keys. The truth about who was inserted, updated and deleted is in
-`UOWTransaction.states`; `session.new`, `dirty` and `deleted` are only what was
-asked for, without orphans and with objects that did not change.
+After the flush new values are there: keys, defaults, foreign keys; what it
+has forgotten is in the notes. The truth about who was inserted, updated and
+deleted is in `UOWTransaction.states`; `session.new`, `dirty` and `deleted` are
+only what was asked for, without orphans and with objects that did not change.
 
-Nothing here loads through the ORM, and nothing keeps an object alive: the
-notes are forgotten with the flush.
+Most objects know all of their rows, and are written down at once, with little
+more than what SQLAlchemy itself spends on them. The others become drafts, to
+be completed by one query for each class. Nothing here loads through the ORM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import JSON, Column, Connection
-from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import InstanceState, LoaderCallableStatus, Session, UOWTransaction
+from sqlalchemy import JSON
+from sqlalchemy.orm import LoaderCallableStatus, Session, UOWTransaction
+from sqlalchemy.orm.attributes import instance_state
 
 from sqla_webhooks.capture import rows
+from sqla_webhooks.capture.notes import Note, Notes, PlanOf
+from sqla_webhooks.capture.plan import UNKNOWN, Plan, State, identity, is_unknown, with_plain_null
 from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.outbox import sheet
 from sqla_webhooks.resources import Shape
 
-State: TypeAlias = InstanceState[Any]
-#: The shape under which a state is captured; None if it is not.
-ShapeOf: TypeAlias = Callable[[State], Shape | None]
-
-#: In place of an old value that is not known.
-UNKNOWN = LoaderCallableStatus.NO_VALUE
+#: A change, written down, and the shape of its row.
+Found: TypeAlias = tuple[Shape, sheet.Row]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What was known of one persistent object before the flush."""
-
-    #: Attribute to old value, or UNKNOWN: those set, and those that may change by themselves.
-    previous: dict[str, Any]
-    #: Values that the object did not have and the row did.
-    loaded: dict[str, Any] = field(default_factory=dict)
+def found(shape: Shape, change: Change) -> Found:
+    return shape, sheet.row(change)
 
 
-Notes: TypeAlias = Mapping[State, Note]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One change, and the shape of its row."""
-
-    shape: Shape
-    change: Change
-
-
-# --------------------------------------------------------------------------- before the flush
-
-
-def note(
-    session: Session, shape_of: ShapeOf, *, may_read: Callable[[Shape], bool], lock: Callable[[Connection], None]
-) -> Notes:
-    """
-    Note what the flush will forget.
-
-    In the application's thread, before the first statement of its flush. Reads the rows whose old
-    values the objects do not have (an attribute set after a commit has expired
-    it; a row deleted with a deferred column), one query for each class.
-
-    Args:
-        may_read: Whether such a query is worth it for a shape.
-        lock: Called once with each connection on which there will be one, before it.
-    """
-    notes: dict[State, Note] = {}
-    incomplete: dict[State, Shape] = {}
-    going = {sa_inspect(instance) for instance in session.deleted}
-    for state in [*going, *(sa_inspect(instance) for instance in session.dirty)]:
-        shape = shape_of(state)
-        if shape is None or state.key is None:
-            continue
-        # An orphan is deleted by the flush though nobody asked the session to.
-        gone = state in going or state.mapper._is_orphan(state)  # noqa: SLF001  # what Session._flush asks
-        previous = _previous(state, shape)
-        if not gone and not (previous and _is_set(state, shape)):
-            continue
-        notes[state] = Note(previous)
-        if may_read(shape) and _lacks(state, shape, previous, gone=gone):
-            incomplete[state] = shape
-    _complete(session, notes, incomplete=incomplete, lock=lock)
-    return notes
-
-
-def _previous(state: State, shape: Shape) -> dict[str, Any]:
-    current = state.dict
-    previous = {key: current.get(key, UNKNOWN) for key in shape.volatile}
-    previous.update((key, old) for key, old in state.committed_state.items() if key in shape.columns)
-    for name in state.committed_state.keys() & shape.foreign.keys():  # the flush will set their foreign keys
-        for key in shape.foreign[name]:
-            previous.setdefault(key, current.get(key, UNKNOWN))
-    return previous
-
-
-def _is_set(state: State, shape: Shape) -> bool:
-    """
-    Whether something was set, and not to the value it had: only then may the flush write the row.
-
-    A row that is not written does not change by itself either, and must not be
-    read: on SQLite that would wait for a lock that nobody has asked for.
-    """
-    current = state.dict
-    return any(
-        not _same(shape.columns[key], old, current.get(key, UNKNOWN))
-        if key in shape.columns
-        else key in state.mapper.columns or (key in shape.foreign and old is not current.get(key, UNKNOWN))
-        for key, old in state.committed_state.items()
-    )
-
-
-def _lacks(state: State, shape: Shape, previous: Mapping[str, Any], *, gone: bool) -> bool:
-    """Whether the row must be read to know what it was."""
-    if any(map(_unknown, previous.values())):
-        return True
-    return gone and not shape.columns.keys() <= state.dict.keys()
-
-
-def _complete(
-    session: Session,
-    notes: Mapping[State, Note],
-    *,
-    incomplete: Mapping[State, Shape],
-    lock: Callable[[Connection], None],
-) -> None:
-    by_shape = _by_shape(incomplete)
-    for connection in {session.connection(bind_arguments={"mapper": shape.mapper}) for shape in by_shape}:
-        lock(connection)
-    for shape, states in by_shape.items():
-        of_identity = {_identity(state): state for state in states}
-        for state, values in rows.read(session, shape, wanted=of_identity):
-            previous, loaded, current = notes[state].previous, notes[state].loaded, state.dict
-            unknown = [key for key, old in previous.items() if _unknown(old) and key in values]
-            previous.update((key, values[key]) for key in unknown)
-            loaded.update((key, value) for key, value in values.items() if key not in current)
-
-
-# --------------------------------------------------------------------------- after the flush
-
-
-def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, notes: Notes) -> list[Found]:
+def changes(session: Session, flush_context: UOWTransaction, plan_of: PlanOf, notes: Notes) -> list[Found]:
     """
     What the flush has changed: updates of keys, creates in the order of their adding, other updates, deletes.
 
@@ -157,102 +47,222 @@ def changes(session: Session, flush_context: UOWTransaction, shape_of: ShapeOf, 
     are not yet refreshed. Reads what the database has put into rows by itself,
     one query for each class.
     """
-    created: list[tuple[State, Shape]] = []
-    updated: list[tuple[State, Shape]] = []
-    deleted: list[tuple[State, Shape]] = []
+    states = _states(session, flush_context, plan_of)
+    gone = [*states.deleted, *_replaced_by_another_class(states, plan_of)]
+    saved: list[Found | _Draft] = [
+        *_created(states.created, states.replaced, notes),
+        *_updated(_by_key(states.updated), notes),
+    ]
+    drafts = [one for one in saved if isinstance(one, _Draft)]
+    if drafts:
+        _fill(session, drafts)
+        saved = [*_moves(drafts), *(one for one in saved if not isinstance(one, _Draft) or one.moved_from is None)]
+    done = (_found(one) if isinstance(one, _Draft) else one for one in saved)
+    return [*(one for one in done if one is not None), *_deleted(_by_key(gone), notes)]
+
+
+# --------------------------------------------------------------------------- who
+
+
+_Planned: TypeAlias = list[tuple[State, Plan]]
+
+
+@dataclass(frozen=True, slots=True)
+class _States:
+    created: _Planned
+    updated: _Planned
+    deleted: _Planned
+    #: By identity key: objects whose rows may live on under new ones.
+    replaced: Mapping[Any, State]
+
+
+def _states(session: Session, flush_context: UOWTransaction, plan_of: PlanOf) -> _States:
+    created: _Planned = []
+    updated: _Planned = []
+    deleted: _Planned = []
     replaced: dict[Any, State] = {}
-    # Its key is no sign of a new object: eager defaults set it within the flush.
-    new = {sa_inspect(instance) for instance in session.new}
+    # A key is no sign that an object was there before: eager defaults set it within the flush.
+    new = session.new
+    keyed = set(map(instance_state, new)) if any(instance_state(one).key is not None for one in new) else set()
     for state, (is_delete, list_only) in flush_context.states.items():
-        if list_only and is_delete:
-            replaced[state.key] = state  # its row may live on under a new object
-        if list_only or (shape := shape_of(state)) is None:
-            continue
-        (deleted if is_delete else created if state in new else updated).append((state, shape))
+        if list_only:
+            if is_delete:
+                replaced[state.key] = state
+        elif (plan := plan_of(state)) is not None:
+            (deleted if is_delete else created if state.key is None or state in keyed else updated).append(
+                (state, plan)
+            )
     created.sort(key=lambda one: one[0].insert_order or 0)
-    deleted += _replaced_by_another_class(created, replaced, shape_of)
-    drafts = [*_drafts_of_created(created, replaced, notes), *_drafts_of_updated(sorted(updated, key=_by_key), notes)]
-    drafts.sort(key=lambda draft: draft.moved_from is None)
-    _fill(session, drafts)
-    saved = (_found(draft) for draft in drafts)
-    gone = (_deleted(state, shape, notes.get(state)) for state, shape in sorted(deleted, key=_by_key))
-    return [one for one in (*saved, *gone) if one is not None]
+    return _States(created, updated, deleted, replaced)
 
 
-def _replaced_by_another_class(
-    created: Iterable[tuple[State, Shape]], replaced: Mapping[Any, State], shape_of: ShapeOf
-) -> Iterable[tuple[State, Shape]]:
+def _replaced_by_another_class(states: _States, plan_of: PlanOf) -> Iterable[tuple[State, Plan]]:
     """A dog deleted and a cat added under its key: one row to SQLAlchemy, two to everybody else."""
-    if not replaced:
+    if not states.replaced:
         return
-    for state, _ in created:
-        before = replaced.get(state.mapper.identity_key_from_instance(state.obj()))
-        if before is not None and before.mapper is not state.mapper and (shape := shape_of(before)) is not None:
-            yield before, shape
+    for state, _ in states.created:
+        before = states.replaced.get(state.mapper.identity_key_from_instance(state.obj()))
+        if before is not None and before.mapper is not state.mapper and (plan := plan_of(before)) is not None:
+            yield before, plan
+
+
+def _by_key(planned: _Planned) -> _Planned:
+    """In the order of the flush itself, which has sorted the same keys: by class, then by key."""
+    by_plan: dict[Plan, list[State]] = {}
+    for state, plan in planned:
+        by_plan.setdefault(plan, []).append(state)
+    named = sorted(by_plan, key=lambda plan: (plan.layout.resource, plan.layout.table))
+    return [(state, plan) for plan in named for state in sorted(by_plan[plan], key=_key_order(plan))]
+
+
+def _key_order(plan: Plan) -> Callable[[State], tuple[Any, ...]]:
+    functions = [column.type.sort_key_function for column in plan.shape.key_columns]
+    if not any(functions):
+        return identity
+
+    def order(state: State) -> tuple[Any, ...]:
+        parts = zip(functions, identity(state), strict=True)
+        return tuple(part if function is None else function(part) for function, part in parts)
+
+    return order
+
+
+# --------------------------------------------------------------------------- objects that know all of their rows
+
+
+def _created(created: _Planned, replaced: Mapping[Any, State], notes: Notes) -> Iterable[Found | _Draft]:
+    for state, plan in created:
+        before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
+        if before is None and not state.expired_attributes:
+            # What nobody set, and the database was not to say, is NULL.
+            values = tuple(map(state.dict.get, plan.layout.attributes))
+            yield _written(plan, sheet.CREATED, values)
+        else:
+            yield _draft_of_created(state, plan, before, notes)
+
+
+def _updated(updated: _Planned, notes: Notes) -> Iterable[Found | _Draft]:
+    for state, plan in updated:
+        note = notes.get(state)
+        if (previous := _differences(state, plan, note)) is None:
+            if (draft := _draft_of_updated(state, plan, note)) is not None:
+                yield draft
+        elif previous:
+            yield _written(plan, sheet.UPDATED, plan.values(state.dict), previous)
+
+
+def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:
+    """What has changed, to the old values; None if the object does not know, or if its key has changed."""
+    current, previous = state.dict, {}
+    if plan.shape.volatile and (note is None or not note.only_volatile):
+        return None
+    if note is not None and not note.only_volatile:
+        return None
+    if not plan.is_whole(current):
+        return None
+    try:
+        for key, old in state.committed_state.items():
+            if (same := plan.same.get(key)) is not None:
+                if type(old) is LoaderCallableStatus:
+                    return None
+                if not same(old, current[key]):
+                    previous[key] = old
+        for key, old in note.previous.items() if note is not None else ():
+            if plan.same[key](old, current[key]):
+                previous.pop(key, None)
+            else:
+                previous[key] = old
+    except Exception:  # noqa: BLE001  # a value's own __eq__: an array has no truth, a stranger's may raise anything
+        return None
+    return previous if previous.keys().isdisjoint(plan.shape.key) else None
+
+
+def _deleted(deleted: _Planned, notes: Notes) -> Iterable[Found]:
+    for state, plan in deleted:
+        if not state.committed_state and state not in notes and plan.is_whole(state.dict):
+            yield _written(plan, sheet.DELETED, plan.values(state.dict))
+        else:
+            shape, data = plan.shape, _as_it_was(state, plan.shape, notes.get(state))
+            yield found(shape, Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table))
+
+
+def _written(plan: Plan, letter: str, values: tuple[Any, ...], previous: dict[str, Any] | None = None) -> Found:
+    if plan.shape.json:
+        values = tuple(None if value is JSON.NULL else value for value in values)
+        previous = previous and with_plain_null(plan.shape, previous)
+    packed: sheet.Packed = [0, letter, values] if previous is None else [0, letter, values, previous]
+    if not plan.has_plain_key(values):
+        packed += [
+            *([{}] if previous is None else []),
+            {"identity": sheet.parts([values[place] for place in plan.key_places])},
+        ]
+    return plan.shape, (plan.layout, packed)
+
+
+# --------------------------------------------------------------------------- objects that do not
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
     """A created or updated row, until what is missing of it is read."""
 
-    shape: Shape
+    plan: Plan
     operation: Operation
     data: dict[str, Any]
     missing: frozenset[str]
     previous: dict[str, Any]
     moved_from: tuple[Any, ...] | None = None
 
-
-def _drafts_of_created(
-    created: Iterable[tuple[State, Shape]], replaced: Mapping[Any, State], notes: Notes
-) -> Iterable[_Draft]:
-    for state, shape in created:
-        current = state.dict
-        before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
-        # What nobody set is NULL, unless the database is to say; or unless another row stands there.
-        unset = shape.columns.keys() - current.keys() - state.expired_attributes if before is None else ()
-        data = {key: current.get(key) for key in shape.columns if key in current or key in unset}
-        missing = frozenset(shape.columns.keys() - data.keys())
-        if before is not None and before.mapper is state.mapper:
-            # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
-            yield _Draft(shape, Operation.UPDATE, data, missing, _as_it_was(before, shape, notes.get(before)))
-        else:
-            yield _Draft(shape, Operation.CREATE, data, missing, {})
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return tuple(self.data.get(name) for name in self.plan.shape.key)
 
 
-def _drafts_of_updated(updated: Iterable[tuple[State, Shape]], notes: Notes) -> Iterable[_Draft]:
-    for state, shape in updated:
-        current, known = state.dict, notes.get(state)
-        previous = {key: old for key, old in state.committed_state.items() if key in shape.columns}
-        if known is None:
-            if not previous:
-                continue
-            # Found by the flush itself: nobody knows what its volatile columns were.
-            previous.update(dict.fromkeys(shape.volatile - previous.keys(), UNKNOWN))
-        else:
-            previous.update(known.previous)
-            # Set during the flush, by a listener, on an object whose row was read before it.
-            late = [key for key, old in previous.items() if _unknown(old) and key in known.loaded]
-            previous.update((key, known.loaded[key]) for key in late)
+def _draft_of_created(state: State, plan: Plan, before: State | None, notes: Notes) -> _Draft:
+    current, shape = state.dict, plan.shape
+    # What nobody set is NULL, unless the database is to say; or unless another row stands there.
+    unset = shape.columns.keys() - current.keys() - state.expired_attributes if before is None else ()
+    data = {key: current.get(key) for key in shape.columns if key in current or key in unset}
+    missing = frozenset(shape.columns.keys() - data.keys())
+    if before is not None and before.mapper is state.mapper:
+        # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
+        return _Draft(plan, Operation.UPDATE, data, missing, _as_it_was(before, shape, notes.get(before)))
+    return _Draft(plan, Operation.CREATE, data, missing, {})
+
+
+def _draft_of_updated(state: State, plan: Plan, note: Note | None) -> _Draft | None:
+    """None if nothing was set."""
+    current, shape = state.dict, plan.shape
+    previous = {key: old for key, old in state.committed_state.items() if key in shape.columns}
+    if note is None:
         if not previous:
-            continue
-        values = current
-        if known is not None and known.loaded:
-            untouched = known.loaded.keys() - previous.keys()
-            values = {**{key: known.loaded[key] for key in untouched}, **current}
-        data = {key: values[key] for key in shape.columns if key in values}
-        missing = shape.columns.keys() - data.keys()
-        if missing and not _may_be_written(previous, data, shape):
-            continue  # nothing was set, so nothing was written: not worth a query
-        old = _identity(state)
-        moved = any(data.get(key) != part for key, part in zip(shape.key, old, strict=True))
-        yield _Draft(shape, Operation.UPDATE, data, frozenset(missing), previous, old if moved else None)
+            return None
+        # Found by the flush itself: nobody knows what its volatile columns were.
+        previous.update(dict.fromkeys(shape.volatile - previous.keys(), UNKNOWN))
+    else:
+        previous.update(note.previous)
+        # Set during the flush, by a listener, on an object whose row was read before it.
+        late = [key for key, old in previous.items() if is_unknown(old) and key in note.loaded]
+        previous.update((key, note.loaded[key]) for key in late)
+    if not previous:
+        return None
+    values = current
+    if note is not None and note.loaded:
+        untouched = note.loaded.keys() - previous.keys()
+        values = {**{key: note.loaded[key] for key in untouched}, **current}
+    data = {key: values[key] for key in shape.columns if key in values}
+    missing = shape.columns.keys() - data.keys()
+    if missing and not _may_be_written(previous, data, plan):
+        return None  # nothing was set, so nothing was written: not worth a query
+    old = identity(state)
+    moved = any(data.get(key) != part for key, part in zip(shape.key, old, strict=True))
+    return _Draft(plan, Operation.UPDATE, data, frozenset(missing), previous, old if moved else None)
 
 
-def _may_be_written(previous: Mapping[str, Any], data: Mapping[str, Any], shape: Shape) -> bool:
+def _may_be_written(previous: Mapping[str, Any], data: Mapping[str, Any], plan: Plan) -> bool:
     """Whether anything may have been written: a value differs, or cannot be compared yet."""
     return any(
-        not _same(shape.columns[key], old, data[key]) if key in data else key not in shape.volatile or not _unknown(old)
+        not plan.is_same(key, old, data[key]) if key in data else key not in plan.shape.volatile or not is_unknown(old)
         for key, old in previous.items()
     )
 
@@ -262,94 +272,55 @@ def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
     waiting: dict[Shape, dict[tuple[Any, ...], _Draft]] = {}
     for draft in drafts:
         if draft.missing:
-            key = tuple(draft.data.get(name) for name in draft.shape.key)
-            waiting.setdefault(draft.shape, {})[key] = draft
+            waiting.setdefault(draft.plan.shape, {})[draft.key] = draft
     for shape, of_identity in waiting.items():
         for draft, values in rows.read(session, shape, wanted=of_identity):
             draft.data.update((key, values[key]) for key in draft.missing if key in values)
 
 
+def _moves(drafts: Iterable[_Draft]) -> Sequence[_Draft]:
+    """Updates of keys, each after the one that gave its key up."""
+    moves = {(one.plan.shape, one.moved_from): one for one in drafts if one.moved_from is not None}
+    ordered: list[_Draft] = []
+    while moves:
+        chain = [moves.pop(next(iter(moves)))]
+        while (giver := moves.pop((chain[-1].plan.shape, chain[-1].key), None)) is not None:
+            chain.append(giver)
+        ordered += reversed(chain)
+    return ordered
+
+
 def _found(draft: _Draft) -> Found | None:
     """The change of a created or updated row; None if no value is another than before."""
-    shape = draft.shape
+    shape = draft.plan.shape
     # What was read came last; attributes are sent in the order of their class.
     data = draft.data if not draft.missing else {key: draft.data[key] for key in shape.columns if key in draft.data}
-    data = _with_plain_null(shape, data)
-    identity = tuple(data.get(key) for key in shape.key)
+    data = with_plain_null(shape, data)
+    now = tuple(data.get(key) for key in shape.key)
     if draft.operation is Operation.CREATE:
-        return Found(shape, Change(shape.resource, Operation.CREATE, identity, data, table=shape.table))
-    known = {key: old for key, old in draft.previous.items() if not _unknown(old) and key in data}
-    changed = [key for key, old in known.items() if not _same(shape.columns[key], old, data[key])]
-    unknown = [key for key, old in draft.previous.items() if _unknown(old) and key in data]
+        return found(shape, Change(shape.resource, Operation.CREATE, now, data, table=shape.table))
+    known = {key: old for key, old in draft.previous.items() if not is_unknown(old) and key in data}
+    changed = [key for key, old in known.items() if not draft.plan.is_same(key, old, data[key])]
+    unknown = [key for key, old in draft.previous.items() if is_unknown(old) and key in data]
     if not changed and all(key in shape.volatile for key in unknown):
         return None
-    return Found(
-        shape,
-        Change(
-            resource=shape.resource,
-            table=shape.table,
-            operation=Operation.UPDATE,
-            identity=identity,
-            data=data,
-            previous=_with_plain_null(shape, {key: known[key] for key in changed}),
-            changed=(*changed, *unknown),
-            moved_from=draft.moved_from,
-        ),
+    change = Change(
+        resource=shape.resource,
+        table=shape.table,
+        operation=Operation.UPDATE,
+        identity=now,
+        data=data,
+        previous=with_plain_null(shape, {key: known[key] for key in changed}),
+        changed=(*changed, *unknown),
+        moved_from=draft.moved_from,
     )
+    return found(shape, change)
 
 
-def _deleted(state: State, shape: Shape, known: Note | None) -> Found:
-    data = _as_it_was(state, shape, known)
-    return Found(shape, Change(shape.resource, Operation.DELETE, _identity(state), data, table=shape.table))
-
-
-# --------------------------------------------------------------------------- both
-
-
-def _as_it_was(state: State, shape: Shape, known: Note | None) -> dict[str, Any]:
+def _as_it_was(state: State, shape: Shape, note: Note | None) -> dict[str, Any]:
     """A row before the flush, whatever was set on its object since."""
-    values = {**(known.loaded if known else {}), **state.dict, **state.committed_state}
-    if known is not None:
-        values.update(known.previous)
-    before = {key: values[key] for key in shape.columns if key in values and not _unknown(values[key])}
-    return _with_plain_null(shape, before)
-
-
-def _with_plain_null(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
-    """*values* with `JSON.NULL` as None: it is a kind of int, and would be encoded as a number."""
-    values.update(dict.fromkeys([key for key in shape.json if values.get(key) is JSON.NULL]))
-    return values
-
-
-def _identity(state: State) -> tuple[Any, ...]:
-    """The primary key under which the session knows a persistent object."""
-    return tuple(state.key[1]) if state.key is not None else ()
-
-
-def _by_key(one: tuple[State, Shape]) -> tuple[str, str, tuple[Any, ...]]:
-    """The order of the flush itself, which has sorted the same keys."""
-    state, shape = one
-    functions = (column.type.sort_key_function for column in shape.key_columns)
-    parts = zip(functions, _identity(state), strict=True)
-    return shape.resource, shape.table, tuple(part if function is None else function(part) for function, part in parts)
-
-
-def _by_shape(states: Mapping[State, Shape]) -> dict[Shape, list[State]]:
-    grouped: dict[Shape, list[State]] = {}
-    for state, shape in states.items():
-        grouped.setdefault(shape, []).append(state)
-    return grouped
-
-
-def _unknown(value: Any) -> bool:
-    return isinstance(value, LoaderCallableStatus)
-
-
-def _same(column: Column[Any], old: Any, new: Any) -> bool:
-    """Whether the column's type calls two values equal; one that cannot say so calls them different."""
-    if _unknown(old):
-        return False
-    try:
-        return bool(column.type.compare_values(old, new))
-    except Exception:  # noqa: BLE001  # a value's own __eq__: an array has no truth, a stranger's may raise anything
-        return False
+    values = {**(note.loaded if note else {}), **state.dict, **state.committed_state}
+    if note is not None:
+        values.update(note.previous)
+    before = {key: values[key] for key in shape.columns if key in values and not is_unknown(values[key])}
+    return with_plain_null(shape, before)

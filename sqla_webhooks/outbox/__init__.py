@@ -3,6 +3,7 @@ Every SQL statement on our tables, one module for each step that needs some.
 
     database    the door: short transactions on the application's engine
     write       capture's side: one row for one flush, in the application's transaction
+    sheet       how those changes stand in it
     subscribed  which event types anybody asks for
     take        the relay's side: outbox rows, whole transactions at a time
     lead        which relay may go on with them

@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from sqla_webhooks import encoding, models
-from sqla_webhooks.events import Change, Operation, OutboxRow
+from sqla_webhooks import models
+from sqla_webhooks.events import OutboxRow
+from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.database import chunks
 
 _outbox = models.outbox
@@ -93,24 +94,9 @@ class _Reader:
 
     def _row(self, found: Any) -> OutboxRow | None:
         try:
-            changes = tuple(_unpacked(one) for one in encoding.loads(found.changes))
+            changes = tuple(sheet.read(found.changes))
         except (ValueError, TypeError, LookupError, AttributeError):
             self.unreadable.add(found.id)
             self._spoilt.add(found.transaction_id)
             return None
         return OutboxRow(found.id, found.transaction_id, found.captured_at, changes)
-
-
-def _unpacked(packed: dict[str, Any]) -> Change:
-    """A change as `write` packed it."""
-    moved_from = packed.get("moved_from")
-    return Change(
-        resource=packed["resource"],
-        table=packed["table"],
-        operation=Operation(packed["operation"]),
-        identity=tuple(packed["identity"]),
-        data=packed["data"],
-        previous=packed.get("previous", {}),
-        changed=tuple(packed.get("changed", ())),
-        moved_from=None if moved_from is None else tuple(moved_from),
-    )

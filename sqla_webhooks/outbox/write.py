@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, delete, false, insert
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.errors import OutboxWriteError
-from sqla_webhooks.events import Change
+from sqla_webhooks.outbox import sheet
 
 #: A flush of more changes than this is split, so that no row of the outbox grows without end.
 CHANGES_PER_ROW = 500
@@ -23,7 +22,7 @@ _NOTHING = delete(models.outbox).where(false())
 
 def write(
     connection: Connection,
-    changes: Sequence[Change],
+    changes: Sequence[sheet.Row],
     *,
     transaction: str,
     captured_at: datetime,
@@ -43,9 +42,7 @@ def write(
         {
             "transaction_id": transaction,
             "captured_at": captured_at,
-            "changes": encoding.dumps(
-                [_packed(one) for one in changes[start : start + CHANGES_PER_ROW]], report=report
-            ),
+            "changes": sheet.written(changes[start : start + CHANGES_PER_ROW], report=report),
         }
         for start in range(0, len(changes), CHANGES_PER_ROW)
     ]
@@ -74,20 +71,3 @@ def _refused(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError
         "has failed with them: roll back, see that the tables exist there (install() creates them, or your migrations "
         "with create_tables=False), and try again"
     )
-
-
-def _packed(change: Change) -> dict[str, Any]:
-    """A change as the outbox keeps it: what is empty is left out."""
-    packed: dict[str, Any] = {
-        "resource": change.resource,
-        "table": change.table,
-        "operation": change.operation.value,
-        "identity": [encoding.key_part(one) for one in change.identity],
-        "data": change.data,
-    }
-    if change.changed:
-        packed["changed"] = change.changed
-        packed["previous"] = change.previous
-    if change.moved_from is not None:
-        packed["moved_from"] = [encoding.key_part(one) for one in change.moved_from]
-    return packed

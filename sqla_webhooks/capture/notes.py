@@ -1,0 +1,148 @@
+"""
+What a flush will forget, noted before it.
+
+Old values of SQL expressions, of attributes set while they were expired, and
+of columns that change by themselves; and what the objects that it deletes do
+not know of their rows. Nothing here loads through the ORM, and nothing keeps
+an object alive: the notes are forgotten with the flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import LoaderCallableStatus, Session
+from sqlalchemy.orm.attributes import instance_state
+
+from sqla_webhooks.capture import rows
+from sqla_webhooks.capture.plan import UNKNOWN, Plan, State, identity, is_sql, is_unknown
+from sqla_webhooks.resources import Shape
+
+#: How a state is captured; None if it is not.
+PlanOf: TypeAlias = Callable[[State], Plan | None]
+
+
+@dataclass(slots=True)
+class Note:
+    """What was known of one persistent object before the flush."""
+
+    #: Attribute to old value, or UNKNOWN: those set, and those that may change by themselves.
+    previous: dict[str, Any]
+    #: Values that the object did not have and the row did.
+    loaded: dict[str, Any] = field(default_factory=dict)
+    #: Whether `previous` has no more than what may change by itself.
+    only_volatile: bool = False
+
+
+Notes: TypeAlias = Mapping[State, Note]
+
+
+def note(
+    session: Session, plan_of: PlanOf, *, may_read: Callable[[Shape], bool], lock: Callable[[Connection], None]
+) -> Notes:
+    """
+    Note what the flush will forget.
+
+    In the application's thread, before the first statement of its flush. Reads the rows whose old
+    values the objects do not have (an attribute set after a commit has expired
+    it; a row deleted with a deferred column), one query for each class.
+
+    Args:
+        may_read: Whether such a query is worth it for a shape.
+        lock: Called once with each connection on which there will be one, before it.
+    """
+    notes: dict[State, Note] = {}
+    incomplete: dict[State, Plan] = {}
+
+    def look_closely(state: State, plan: Plan, *, gone: bool) -> None:
+        previous = _previous(state, plan.shape)
+        if gone or (previous and _is_set(state, plan)):
+            notes[state] = Note(previous)
+            if may_read(plan.shape) and _lacks(state, plan, previous, gone=gone):
+                incomplete[state] = plan
+
+    for state in map(instance_state, session.deleted):
+        plan = plan_of(state)
+        if plan is not None and state.key is not None and (state.committed_state or not plan.is_whole(state.dict)):
+            look_closely(state, plan, gone=True)
+    for state in map(instance_state, session.dirty):
+        plan = plan_of(state)
+        if plan is None or state.key is None:
+            continue
+        if plan.is_orphan(state):
+            look_closely(state, plan, gone=True)
+        elif _may_forget(state, plan):
+            look_closely(state, plan, gone=False)
+        elif plan.shape.volatile:
+            notes[state] = Note({key: state.dict[key] for key in plan.shape.volatile}, only_volatile=True)
+    _complete(session, notes, incomplete=incomplete, lock=lock)
+    return notes
+
+
+def _may_forget(state: State, plan: Plan) -> bool:
+    """Whether the flush may forget what a changed object knows. Quick, since most know all, and forget nothing."""
+    current, shape = state.dict, plan.shape
+    if shape.volatile and not shape.volatile <= current.keys():
+        return True
+    for key, old in state.committed_state.items():
+        if key in plan.same:
+            if type(old) is LoaderCallableStatus or is_sql(current.get(key)):
+                return True
+        elif key in shape.foreign and not all(name in current for name in shape.foreign[key]):
+            return True
+    return False
+
+
+def _previous(state: State, shape: Shape) -> dict[str, Any]:
+    current = state.dict
+    previous = {key: current.get(key, UNKNOWN) for key in shape.volatile}
+    previous.update((key, old) for key, old in state.committed_state.items() if key in shape.columns)
+    for name in state.committed_state.keys() & shape.foreign.keys():  # the flush will set their foreign keys
+        for key in shape.foreign[name]:
+            previous.setdefault(key, current.get(key, UNKNOWN))
+    return previous
+
+
+def _is_set(state: State, plan: Plan) -> bool:
+    """
+    Whether something was set, and not to the value it had: only then may the flush write the row.
+
+    A row that is not written does not change by itself either, and must not be
+    read: on SQLite that would wait for a lock that nobody has asked for.
+    """
+    current, shape = state.dict, plan.shape
+    return any(
+        not plan.is_same(key, old, current.get(key, UNKNOWN))
+        if key in shape.columns
+        else key in state.mapper.columns or (key in shape.foreign and old is not current.get(key, UNKNOWN))
+        for key, old in state.committed_state.items()
+    )
+
+
+def _lacks(state: State, plan: Plan, previous: Mapping[str, Any], *, gone: bool) -> bool:
+    """Whether the row must be read to know what it was."""
+    return any(map(is_unknown, previous.values())) or (gone and not plan.is_whole(state.dict))
+
+
+def _complete(
+    session: Session,
+    notes: Mapping[State, Note],
+    *,
+    incomplete: Mapping[State, Plan],
+    lock: Callable[[Connection], None],
+) -> None:
+    by_shape: dict[Shape, list[State]] = {}
+    for state, plan in incomplete.items():
+        by_shape.setdefault(plan.shape, []).append(state)
+    for connection in {session.connection(bind_arguments={"mapper": shape.mapper}) for shape in by_shape}:
+        lock(connection)
+    for shape, states in by_shape.items():
+        of_identity = {identity(state): state for state in states}
+        for state, values in rows.read(session, shape, wanted=of_identity):
+            previous, loaded, current = notes[state].previous, notes[state].loaded, state.dict
+            unknown = [key for key, old in previous.items() if is_unknown(old) and key in values]
+            previous.update((key, values[key]) for key in unknown)
+            loaded.update((key, value) for key, value in values.items() if key not in current)

@@ -1,0 +1,103 @@
+"""How the rows of one shape are read out of the objects in memory: worked out once, since a flush has many of few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import JSON, ClauseElement
+from sqlalchemy.orm import InstanceState, LoaderCallableStatus
+
+from sqla_webhooks.outbox.sheet import Layout
+from sqla_webhooks.resources import Shape
+
+State: TypeAlias = InstanceState[Any]
+
+#: In place of an old value that is not known.
+UNKNOWN = LoaderCallableStatus.NO_VALUE
+
+#: Types of values that are certainly no SQL expressions.
+_PLAIN = frozenset(
+    {type(None), bool, int, str, float, bytes, dict, list, Decimal, datetime, date, time, timedelta, UUID}
+)
+#: Types of keys that stand in JSON as `encoding.key_part` has them.
+_KEYS = frozenset({int, str, UUID})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What is worked out of a shape."""
+
+    shape: Shape
+    layout: Layout
+    #: The values of all attributes, in the order of the layout. Raises KeyError if the object lacks one.
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    #: By attribute: whether its type calls two values equal. May raise anything.
+    same: Mapping[str, Callable[[Any, Any], bool]]
+    #: Where the parts of the key stand among the values.
+    key_places: tuple[int, ...]
+    #: Whether the flush may find that an object is an orphan, and delete it.
+    orphans: bool
+
+    @classmethod
+    def of(cls, shape: Shape) -> Plan:
+        names = tuple(shape.columns)
+        return cls(
+            shape=shape,
+            layout=Layout(shape.resource, shape.table, names, shape.key),
+            values=itemgetter(*names) if len(names) > 1 else lambda values: (values[names[0]],),
+            same={name: column.type.compare_values for name, column in shape.columns.items()},
+            key_places=tuple(names.index(name) for name in shape.key),
+            orphans=bool(shape.mapper._delete_orphans),  # noqa: SLF001  # what `Mapper._is_orphan` asks
+        )
+
+    def is_orphan(self, state: State) -> bool:
+        """Whether the flush will delete the object though nobody asked the session to."""
+        return self.orphans and self.shape.mapper._is_orphan(state)  # noqa: SLF001  # what Session._flush asks
+
+    def is_whole(self, values: Mapping[str, Any]) -> bool:
+        """Whether the object knows all of its row."""
+        try:
+            self.values(values)
+        except KeyError:
+            return False
+        return True
+
+    def has_plain_key(self, values: tuple[Any, ...]) -> bool:
+        """Whether the row's identity is what stands under its key."""
+        return all(type(values[place]) in _KEYS for place in self.key_places)
+
+    def is_same(self, name: str, old: Any, new: Any) -> bool:
+        """Whether the attribute's type calls two values equal; one that cannot say so calls them different."""
+        if is_unknown(old):
+            return False
+        try:
+            return bool(self.same[name](old, new))
+        except Exception:  # noqa: BLE001  # a value's own __eq__: an array has no truth, a stranger's may raise anything
+            return False
+
+
+def is_unknown(value: Any) -> bool:
+    """Whether it is no value, but SQLAlchemy's word for why there is none."""
+    return isinstance(value, LoaderCallableStatus)
+
+
+def is_sql(value: Any) -> bool:
+    """Whether it is an expression, of which the database makes the value."""
+    return type(value) not in _PLAIN and (hasattr(value, "__clause_element__") or isinstance(value, ClauseElement))
+
+
+def identity(state: State) -> tuple[Any, ...]:
+    """The primary key under which the session knows a persistent object."""
+    return tuple(state.key[1]) if state.key is not None else ()
+
+
+def with_plain_null(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
+    """*values* with `JSON.NULL` as None: it is a kind of int, and would be encoded as a number."""
+    values.update(dict.fromkeys([key for key in shape.json if values.get(key) is JSON.NULL]))
+    return values

@@ -73,7 +73,7 @@ class Database:
             change = Change("order", Operation.UPDATE, (row,), {"n": after}, {"n": before}, ("n",))
             write(
                 self.connection,
-                [sheet.row(change)],
+                [sheet.run_of(change)],
                 transaction=f"t{transaction}",
                 captured_at=START,
                 report=lambda _: None,

@@ -359,9 +359,7 @@ def test_a_transaction_that_this_version_cannot_read_is_left_and_others_go_on(
     webhooks.endpoints.create(receiver.url(), events=["*"])
     put(sessions, "a", "b")
     with engine.begin() as connection:
-        connection.execute(
-            text("UPDATE webhook_outbox SET changes = replace(changes, 'create', 'upsert') WHERE id = 1")
-        )
+        connection.execute(text("UPDATE webhook_outbox SET changes = replace(changes, 'runs', 'rolls') WHERE id = 1"))
     put(sessions, "c")
 
     assert webhooks.drain().complete
@@ -372,7 +370,7 @@ def test_a_transaction_that_this_version_cannot_read_is_left_and_others_go_on(
         "outbox rows are left for a version that can read them: [1]"
     ]
     with engine.begin() as connection:
-        connection.execute(text("UPDATE webhook_outbox SET changes = replace(changes, 'upsert', 'create')"))
+        connection.execute(text("UPDATE webhook_outbox SET changes = replace(changes, 'rolls', 'runs')"))
     webhooks.drain()
     assert [one["resource_id"] for one in receiver.events()] == ["b", "c", "a"]
 

@@ -270,15 +270,15 @@ class Capture:
 
     def _write(self, session: Session, transaction: _Transaction, found: Iterable[Found]) -> None:
         """One outbox row on each connection that wrote: one, unless the session is bound to variants of one engine."""
-        changes: dict[Connection, list[sheet.Row]] = {}
-        of_shape: dict[Shape, list[sheet.Row]] = {}
-        for shape, row in found:
+        runs: dict[Connection, list[sheet.Run]] = {}
+        of_shape: dict[Shape, list[sheet.Run]] = {}
+        for shape, run in found:
             if shape not in of_shape:
                 connection = session.connection(bind_arguments={"mapper": shape.mapper})
-                of_shape[shape] = changes.setdefault(connection, [])
-            of_shape[shape].append(row)
+                of_shape[shape] = runs.setdefault(connection, [])
+            of_shape[shape].append(run)
         transaction.id = transaction.id or secrets.token_hex(16)
-        for connection, some in changes.items():
+        for connection, some in runs.items():
             with self._database.schema_of_ours(connection):
                 write(connection, some, transaction=transaction.id, captured_at=self._clock.now(), report=self._report)
 

@@ -9,7 +9,7 @@ an object alive: the notes are forgotten with the flush.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import LoaderCallableStatus, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from sqla_webhooks.capture import rows
-from sqla_webhooks.capture.plan import UNKNOWN, Plan, State, identity, is_sql, is_unknown
+from sqla_webhooks.capture.plan import PLAIN, UNKNOWN, Plan, State, identity, is_sql, is_unknown
 from sqla_webhooks.resources import Shape
 
 #: How a state is captured; None if it is not.
@@ -33,8 +33,8 @@ class Note:
     previous: dict[str, Any]
     #: Values that the object did not have and the row did.
     loaded: dict[str, Any] = field(default_factory=dict)
-    #: Whether `previous` has no more than what may change by itself.
-    only_volatile: bool = False
+    #: Whether the object knows it all, before the flush and after.
+    quick: bool = False
 
 
 Notes: TypeAlias = Mapping[State, Note]
@@ -56,30 +56,32 @@ def note(
     """
     notes: dict[State, Note] = {}
     incomplete: dict[State, Plan] = {}
-
-    def look_closely(state: State, plan: Plan, *, gone: bool) -> None:
+    for state, plan, gone in _forgetful(session, plan_of):
         previous = _previous(state, plan.shape)
-        if gone or (previous and _is_set(state, plan)):
+        if not gone and not _may_forget(state, plan):
+            notes[state] = Note(previous, quick=True)
+        elif gone or (previous and _is_set(state, plan)):
             notes[state] = Note(previous)
             if may_read(plan.shape) and _lacks(state, plan, previous, gone=gone):
                 incomplete[state] = plan
+    if incomplete:
+        _complete(session, notes, incomplete=incomplete, lock=lock)
+    return notes
 
+
+def _forgetful(session: Session, plan_of: PlanOf) -> Iterator[tuple[State, Plan, bool]]:
+    """The states of which something may be forgotten, and whether they will be deleted."""
     for state in map(instance_state, session.deleted):
         plan = plan_of(state)
         if plan is not None and state.key is not None and (state.committed_state or not plan.is_whole(state.dict)):
-            look_closely(state, plan, gone=True)
+            yield state, plan, True
     for state in map(instance_state, session.dirty):
         plan = plan_of(state)
-        if plan is None or state.key is None:
-            continue
-        if plan.is_orphan(state):
-            look_closely(state, plan, gone=True)
-        elif _may_forget(state, plan):
-            look_closely(state, plan, gone=False)
-        elif plan.shape.volatile:
-            notes[state] = Note({key: state.dict[key] for key in plan.shape.volatile}, only_volatile=True)
-    _complete(session, notes, incomplete=incomplete, lock=lock)
-    return notes
+        if plan is not None and state.key is not None:
+            if plan.orphans and plan.is_orphan(state):
+                yield state, plan, True
+            elif plan.shape.volatile or _may_forget(state, plan):
+                yield state, plan, False
 
 
 def _may_forget(state: State, plan: Plan) -> bool:
@@ -89,7 +91,8 @@ def _may_forget(state: State, plan: Plan) -> bool:
         return True
     for key, old in state.committed_state.items():
         if key in plan.same:
-            if type(old) is LoaderCallableStatus or is_sql(current.get(key)):
+            new = current.get(key)
+            if type(old) is LoaderCallableStatus or (type(new) not in PLAIN and is_sql(new)):
                 return True
         elif key in shape.foreign and not all(name in current for name in shape.foreign[key]):
             return True

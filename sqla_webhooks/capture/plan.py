@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from operator import itemgetter
+from operator import eq, itemgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import JSON, ClauseElement
 from sqlalchemy.orm import InstanceState, LoaderCallableStatus
+from sqlalchemy.types import TypeEngine
 
 from sqla_webhooks.outbox.sheet import Layout
 from sqla_webhooks.resources import Shape
@@ -22,7 +23,7 @@ State: TypeAlias = InstanceState[Any]
 UNKNOWN = LoaderCallableStatus.NO_VALUE
 
 #: Types of values that are certainly no SQL expressions.
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {type(None), bool, int, str, float, bytes, dict, list, Decimal, datetime, date, time, timedelta, UUID}
 )
 #: Types of keys that stand in JSON as `encoding.key_part` has them.
@@ -51,7 +52,7 @@ class Plan:
             shape=shape,
             layout=Layout(shape.resource, shape.table, names, shape.key),
             values=itemgetter(*names) if len(names) > 1 else lambda values: (values[names[0]],),
-            same={name: column.type.compare_values for name, column in shape.columns.items()},
+            same={name: _comparison(column.type) for name, column in shape.columns.items()},
             key_places=tuple(names.index(name) for name in shape.key),
             orphans=bool(shape.mapper._delete_orphans),  # noqa: SLF001  # what `Mapper._is_orphan` asks
         )
@@ -70,7 +71,10 @@ class Plan:
 
     def has_plain_key(self, values: tuple[Any, ...]) -> bool:
         """Whether the row's identity is what stands under its key."""
-        return all(type(values[place]) in _KEYS for place in self.key_places)
+        for place in self.key_places:  # noqa: SIM110  # three times as quick as all()
+            if type(values[place]) not in _KEYS:
+                return False
+        return True
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether the attribute's type calls two values equal; one that cannot say so calls them different."""
@@ -82,14 +86,19 @@ class Plan:
             return False
 
 
+def _comparison(type_: TypeEngine[Any]) -> Callable[[Any, Any], bool]:
+    """How a type compares values; most do it as Python does."""
+    return eq if type(type_).compare_values is TypeEngine.compare_values else type_.compare_values
+
+
 def is_unknown(value: Any) -> bool:
     """Whether it is no value, but SQLAlchemy's word for why there is none."""
     return isinstance(value, LoaderCallableStatus)
 
 
 def is_sql(value: Any) -> bool:
-    """Whether it is an expression, of which the database makes the value."""
-    return type(value) not in _PLAIN and (hasattr(value, "__clause_element__") or isinstance(value, ClauseElement))
+    """Whether it is an expression, of which the database makes the value; `PLAIN` types are none."""
+    return hasattr(value, "__clause_element__") or isinstance(value, ClauseElement)
 
 
 def identity(state: State) -> tuple[Any, ...]:

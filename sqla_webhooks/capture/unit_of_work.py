@@ -13,12 +13,13 @@ be completed by one query for each class. Nothing here loads through the ORM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from sqlalchemy import JSON
-from sqlalchemy.orm import LoaderCallableStatus, Session, UOWTransaction
+from sqlalchemy.orm import LoaderCallableStatus, Mapper, Session, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state
 
 from sqla_webhooks.capture import rows
@@ -28,12 +29,8 @@ from sqla_webhooks.events import Change, Operation
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.resources import Shape
 
-#: A change, written down, and the shape of its row.
-Found: TypeAlias = tuple[Shape, sheet.Row]
-
-
-def found(shape: Shape, change: Change) -> Found:
-    return shape, sheet.row(change)
+#: Changes, written down, and the shape of their rows.
+Found: TypeAlias = tuple[Shape, sheet.Run]
 
 
 def changes(session: Session, flush_context: UOWTransaction, plan_of: PlanOf, notes: Notes) -> list[Found]:
@@ -47,78 +44,119 @@ def changes(session: Session, flush_context: UOWTransaction, plan_of: PlanOf, no
     are not yet refreshed. Reads what the database has put into rows by itself,
     one query for each class.
     """
-    states = _states(session, flush_context, plan_of)
-    gone = [*states.deleted, *_replaced_by_another_class(states, plan_of)]
-    saved: list[Found | _Draft] = [
-        *_created(states.created, states.replaced, notes),
-        *_updated(_by_key(states.updated), notes),
-    ]
-    drafts = [one for one in saved if isinstance(one, _Draft)]
-    if drafts:
-        _fill(session, drafts)
-        saved = [*_moves(drafts), *(one for one in saved if not isinstance(one, _Draft) or one.moved_from is None)]
-    done = (_found(one) if isinstance(one, _Draft) else one for one in saved)
-    return [*(one for one in done if one is not None), *_deleted(_by_key(gone), notes)]
+    states = _states(session, flush_context)
+    runs = _Runs()
+    _write_created(runs, states, plan_of, notes)
+    _write_updated(runs, _by_key(states.updated, plan_of), notes)
+    if runs.drafts:
+        runs = _completed(session, runs)
+    _write_deleted(runs, _by_key([*states.deleted, *_replaced_by_another_class(states)], plan_of), notes)
+    return runs.found
+
+
+class _Runs:
+    """What has been written down so far, and what is still to be."""
+
+    def __init__(self) -> None:
+        self.found: list[Found] = []
+        #: How many runs there were before each draft.
+        self.drafts: list[tuple[int, _Draft]] = []
+        self._last: sheet.Layout | None = None
+        self._run: list[sheet.Packed] = []
+
+    def put(self, shape: Shape, layout: sheet.Layout, packed: sheet.Packed) -> None:
+        """Write a change down."""
+        if layout is not self._last:
+            self._last, self._run = layout, []
+            self.found.append((shape, (layout, self._run)))
+        self._run.append(packed)
+
+    def put_change(self, shape: Shape, change: Change) -> None:
+        self._last = None
+        self.found.append((shape, sheet.run_of(change)))
+
+    def put_draft(self, draft: _Draft) -> None:
+        self._last = None
+        self.drafts.append((len(self.found), draft))
+
+
+def _completed(session: Session, runs: _Runs) -> _Runs:
+    """*runs* with the drafts in their places, those of moved keys first."""
+    drafts = [draft for _, draft in runs.drafts]
+    _fill(session, drafts)
+    completed = _Runs()
+    for draft in _moves(drafts):
+        _put_draft(completed, draft)
+    done = 0
+    for before, draft in runs.drafts:
+        completed.found += runs.found[done:before]
+        done = before
+        if draft.moved_from is None:
+            _put_draft(completed, draft)
+    completed.found += runs.found[done:]
+    return completed
+
+
+def _put_draft(runs: _Runs, draft: _Draft) -> None:
+    change = _change(draft)
+    if change is not None:
+        runs.put_change(draft.plan.shape, change)
 
 
 # --------------------------------------------------------------------------- who
 
 
-_Planned: TypeAlias = list[tuple[State, Plan]]
-
-
 @dataclass(frozen=True, slots=True)
 class _States:
-    created: _Planned
-    updated: _Planned
-    deleted: _Planned
+    created: list[State]
+    updated: list[State]
+    deleted: list[State]
     #: By identity key: objects whose rows may live on under new ones.
     replaced: Mapping[Any, State]
 
 
-def _states(session: Session, flush_context: UOWTransaction, plan_of: PlanOf) -> _States:
-    created: _Planned = []
-    updated: _Planned = []
-    deleted: _Planned = []
-    replaced: dict[Any, State] = {}
+def _states(session: Session, flush_context: UOWTransaction) -> _States:
+    states = _States([], [], [], replaced := {})
     # A key is no sign that an object was there before: eager defaults set it within the flush.
-    new = session.new
-    keyed = set(map(instance_state, new)) if any(instance_state(one).key is not None for one in new) else set()
+    keyed = {state for state in map(instance_state, session.new) if state.key is not None}
     for state, (is_delete, list_only) in flush_context.states.items():
         if list_only:
             if is_delete:
                 replaced[state.key] = state
-        elif (plan := plan_of(state)) is not None:
-            (deleted if is_delete else created if state.key is None or state in keyed else updated).append(
-                (state, plan)
-            )
-    created.sort(key=lambda one: one[0].insert_order or 0)
-    return _States(created, updated, deleted, replaced)
+        elif is_delete:
+            states.deleted.append(state)
+        elif state.key is None or state in keyed:
+            states.created.append(state)
+        else:
+            states.updated.append(state)
+    states.created.sort(key=lambda state: state.insert_order or 0)
+    return states
 
 
-def _replaced_by_another_class(states: _States, plan_of: PlanOf) -> Iterable[tuple[State, Plan]]:
+def _replaced_by_another_class(states: _States) -> Iterable[State]:
     """A dog deleted and a cat added under its key: one row to SQLAlchemy, two to everybody else."""
-    if not states.replaced:
-        return
-    for state, _ in states.created:
+    for state in states.created if states.replaced else ():
         before = states.replaced.get(state.mapper.identity_key_from_instance(state.obj()))
-        if before is not None and before.mapper is not state.mapper and (plan := plan_of(before)) is not None:
-            yield before, plan
+        if before is not None and before.mapper is not state.mapper:
+            yield before
 
 
-def _by_key(planned: _Planned) -> _Planned:
+def _by_key(states: Iterable[State], plan_of: PlanOf) -> Iterator[tuple[Plan, list[State]]]:
     """In the order of the flush itself, which has sorted the same keys: by class, then by key."""
-    by_plan: dict[Plan, list[State]] = {}
-    for state, plan in planned:
-        by_plan.setdefault(plan, []).append(state)
-    named = sorted(by_plan, key=lambda plan: (plan.layout.resource, plan.layout.table))
-    return [(state, plan) for plan in named for state in sorted(by_plan[plan], key=_key_order(plan))]
+    by_mapper: dict[Mapper[Any], list[State]] = {}
+    for state in states:
+        by_mapper.setdefault(state.mapper, []).append(state)
+    planned = [(plan, some) for some in by_mapper.values() if (plan := plan_of(some[0])) is not None]
+    planned.sort(key=lambda one: (one[0].layout.resource, one[0].layout.table))
+    for plan, some in planned:
+        some.sort(key=_key_order(plan))
+        yield plan, some
 
 
-def _key_order(plan: Plan) -> Callable[[State], tuple[Any, ...]]:
+def _key_order(plan: Plan) -> Callable[[State], Any]:
     functions = [column.type.sort_key_function for column in plan.shape.key_columns]
     if not any(functions):
-        return identity
+        return attrgetter("key")  # of one class all, so that the identities decide
 
     def order(state: State) -> tuple[Any, ...]:
         parts = zip(functions, identity(state), strict=True)
@@ -130,73 +168,77 @@ def _key_order(plan: Plan) -> Callable[[State], tuple[Any, ...]]:
 # --------------------------------------------------------------------------- objects that know all of their rows
 
 
-def _created(created: _Planned, replaced: Mapping[Any, State], notes: Notes) -> Iterable[Found | _Draft]:
-    for state, plan in created:
+def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) -> None:
+    replaced = states.replaced
+    for state in states.created:
+        plan = plan_of(state)
+        if plan is None:
+            continue
         before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
         if before is None and not state.expired_attributes:
             # What nobody set, and the database was not to say, is NULL.
-            values = tuple(map(state.dict.get, plan.layout.attributes))
-            yield _written(plan, sheet.CREATED, values)
+            _put(runs, plan, [sheet.CREATED], tuple(map(state.dict.get, plan.layout.attributes)))
         else:
-            yield _draft_of_created(state, plan, before, notes)
+            runs.put_draft(_draft_of_created(state, plan, before, notes))
 
 
-def _updated(updated: _Planned, notes: Notes) -> Iterable[Found | _Draft]:
-    for state, plan in updated:
-        note = notes.get(state)
-        if (previous := _differences(state, plan, note)) is None:
-            if (draft := _draft_of_updated(state, plan, note)) is not None:
-                yield draft
-        elif previous:
-            yield _written(plan, sheet.UPDATED, plan.values(state.dict), previous)
+def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], notes: Notes) -> None:
+    for plan, states in planned:
+        for state in states:
+            note = notes.get(state)
+            if (previous := _differences(state, plan, note)) is None:
+                if (draft := _draft_of_updated(state, plan, note)) is not None:
+                    runs.put_draft(draft)
+            elif previous:
+                if plan.shape.json:
+                    previous = with_plain_null(plan.shape, previous)
+                _put(runs, plan, [sheet.UPDATED, previous], plan.values(state.dict))
 
 
 def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:
     """What has changed, to the old values; None if the object does not know, or if its key has changed."""
+    before: Mapping[str, Any] = state.committed_state
+    if note is not None:
+        if not note.quick:
+            return None
+        before = {**before, **note.previous}
+    elif plan.shape.volatile:
+        return None
     current, previous = state.dict, {}
-    if plan.shape.volatile and (note is None or not note.only_volatile):
-        return None
-    if note is not None and not note.only_volatile:
-        return None
-    if not plan.is_whole(current):
-        return None
     try:
-        for key, old in state.committed_state.items():
+        plan.values(current)
+        for key, old in before.items():
             if (same := plan.same.get(key)) is not None:
                 if type(old) is LoaderCallableStatus:
                     return None
                 if not same(old, current[key]):
                     previous[key] = old
-        for key, old in note.previous.items() if note is not None else ():
-            if plan.same[key](old, current[key]):
-                previous.pop(key, None)
-            else:
-                previous[key] = old
-    except Exception:  # noqa: BLE001  # a value's own __eq__: an array has no truth, a stranger's may raise anything
+    except Exception:  # noqa: BLE001  # a value is missing, or a stranger's __eq__ fails: an array has no truth
         return None
     return previous if previous.keys().isdisjoint(plan.shape.key) else None
 
 
-def _deleted(deleted: _Planned, notes: Notes) -> Iterable[Found]:
-    for state, plan in deleted:
-        if not state.committed_state and state not in notes and plan.is_whole(state.dict):
-            yield _written(plan, sheet.DELETED, plan.values(state.dict))
-        else:
-            shape, data = plan.shape, _as_it_was(state, plan.shape, notes.get(state))
-            yield found(shape, Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table))
+def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], notes: Notes) -> None:
+    for plan, states in planned:
+        shape = plan.shape
+        for state in states:
+            if not state.committed_state and state not in notes and plan.is_whole(state.dict):
+                _put(runs, plan, [sheet.DELETED], plan.values(state.dict))
+            else:
+                data = _as_it_was(state, shape, notes.get(state))
+                change = Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table)
+                runs.put_change(shape, change)
 
 
-def _written(plan: Plan, letter: str, values: tuple[Any, ...], previous: dict[str, Any] | None = None) -> Found:
+def _put(runs: _Runs, plan: Plan, packed: sheet.Packed, values: tuple[Any, ...]) -> None:
+    """Write a change down: its letter and old values, and the values that the object has."""
     if plan.shape.json:
         values = tuple(None if value is JSON.NULL else value for value in values)
-        previous = previous and with_plain_null(plan.shape, previous)
-    packed: sheet.Packed = [0, letter, values] if previous is None else [0, letter, values, previous]
     if not plan.has_plain_key(values):
-        packed += [
-            *([{}] if previous is None else []),
-            {"identity": sheet.parts([values[place] for place in plan.key_places])},
-        ]
-    return plan.shape, (plan.layout, packed)
+        packed[0] = packed[0].upper()
+        packed.insert(1, {"identity": sheet.parts([values[place] for place in plan.key_places])})
+    packed += values
+    runs.put(plan.shape, plan.layout, packed)
 
 
 # --------------------------------------------------------------------------- objects that do not
@@ -290,7 +332,7 @@ def _moves(drafts: Iterable[_Draft]) -> Sequence[_Draft]:
     return ordered
 
 
-def _found(draft: _Draft) -> Found | None:
+def _change(draft: _Draft) -> Change | None:
     """The change of a created or updated row; None if no value is another than before."""
     shape = draft.plan.shape
     # What was read came last; attributes are sent in the order of their class.
@@ -298,13 +340,13 @@ def _found(draft: _Draft) -> Found | None:
     data = with_plain_null(shape, data)
     now = tuple(data.get(key) for key in shape.key)
     if draft.operation is Operation.CREATE:
-        return found(shape, Change(shape.resource, Operation.CREATE, now, data, table=shape.table))
+        return Change(shape.resource, Operation.CREATE, now, data, table=shape.table)
     known = {key: old for key, old in draft.previous.items() if not is_unknown(old) and key in data}
     changed = [key for key, old in known.items() if not draft.plan.is_same(key, old, data[key])]
     unknown = [key for key, old in draft.previous.items() if is_unknown(old) and key in data]
     if not changed and all(key in shape.volatile for key in unknown):
         return None
-    change = Change(
+    return Change(
         resource=shape.resource,
         table=shape.table,
         operation=Operation.UPDATE,
@@ -314,7 +356,6 @@ def _found(draft: _Draft) -> Found | None:
         changed=(*changed, *unknown),
         moved_from=draft.moved_from,
     )
-    return found(shape, change)
 
 
 def _as_it_was(state: State, shape: Shape, note: Note | None) -> dict[str, Any]:

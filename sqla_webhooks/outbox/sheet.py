@@ -2,13 +2,14 @@
 How the changes of one flush stand in an outbox row.
 
     {"layouts": [{"resource": "order", "table": "orders", "attributes": ["id", "status"], "key": ["id"]}],
-     "changes": [[0, "u", [42, "paid"], {"status": "pending"}]]}
+     "runs": [[0, [["c", 42, "new"], ["u", {"status": "new"}, 42, "paid"], ["d", 42, "paid"]]]]}
 
-A change is its layout's number, what was done, the values of the layout's
-attributes, and of an update the old values of what changed. If there is more
-to say, an object follows: `unknown`, what changed from a value that is not
-known; `moved_from`, the key before; `identity`, if it is not what stands under
-the attributes of the key.
+A run is changes of one layout that follow each other. A change is what was
+done, of an update the old values of what changed, and the values of the
+layout's attributes. If there is more to say, the letter is a capital, and an
+object comes after it: `unknown`, what changed from a value that is not known;
+`moved_from`, the key before; `identity`, if it is not what stands under the
+attributes of the key.
 """
 
 from __future__ import annotations
@@ -37,22 +38,23 @@ class Layout:
     key: tuple[str, ...] = ()
 
 
-#: A change as it stands in the row; the number of its layout is put in last.
+#: A change as it stands in the row.
 Packed: TypeAlias = list[Any]
-Row: TypeAlias = tuple[Layout, Packed]
+#: Changes of one layout that follow each other.
+Run: TypeAlias = tuple[Layout, list[Packed]]
 
 
-def row(change: Change) -> Row:
-    """A change with a layout of its own."""
+def run_of(change: Change) -> Run:
+    """A change alone, with a layout of its own."""
     layout = Layout(change.resource, change.table, tuple(change.data))
-    packed: Packed = [0, _LETTERS[change.operation], list(change.data.values()), change.previous]
     more: dict[str, Any] = {"identity": parts(change.identity)}
     if unknown := [key for key in change.changed if key not in change.previous]:
         more["unknown"] = unknown
     if change.moved_from is not None:
         more["moved_from"] = parts(change.moved_from)
-    packed.append(more)
-    return layout, packed
+    letter = _LETTERS[change.operation]
+    previous = [change.previous] if letter == UPDATED else []
+    return layout, [[letter.upper(), more, *previous, *change.data.values()]]
 
 
 def parts(identity: Sequence[Any]) -> list[Any]:
@@ -60,23 +62,34 @@ def parts(identity: Sequence[Any]) -> list[Any]:
     return [encoding.key_part(one) for one in identity]
 
 
-def written(rows: Iterable[Row], *, report: encoding.Report | None = None) -> bytes:
+def pieces(runs: Iterable[Run], size: int) -> Iterator[list[Run]]:
+    """*runs* in pieces of no more than *size* changes."""
+    piece: list[Run] = []
+    room = size
+    for layout, run in runs:
+        start = 0
+        while start < len(run):
+            some = run[start : start + room] if start or len(run) > room else run
+            piece.append((layout, some))
+            start += len(some)
+            room -= len(some)
+            if not room:
+                yield piece
+                piece, room = [], size
+    if piece:
+        yield piece
+
+
+def written(runs: Iterable[Run], *, report: encoding.Report | None = None) -> bytes:
     """
-    *rows* as JSON. Their values need not be JSON yet.
+    *runs* as JSON. Their values need not be JSON yet.
 
     Args:
         report: Told the type of each value that no rule knows.
     """
     numbers: dict[Layout, int] = {}
-    last, number = None, 0
-    changes = []
-    for layout, packed in rows:
-        if layout is not last:
-            number = numbers.setdefault(layout, len(numbers))
-            last = layout
-        packed[0] = number
-        changes.append(packed)
-    return encoding.dumps({"layouts": [asdict(one) for one in numbers], "changes": changes}, report=report)
+    numbered = [(numbers.setdefault(layout, len(numbers)), run) for layout, run in runs]
+    return encoding.dumps({"layouts": [asdict(one) for one in numbers], "runs": numbered}, report=report)
 
 
 def read(text: bytes | str) -> Iterator[Change]:
@@ -87,39 +100,28 @@ def read(text: bytes | str) -> Iterator[Change]:
         ValueError, TypeError, LookupError, AttributeError: It has not.
     """
     sheet = encoding.loads(text)
-    layouts = [_Reader.of(one) for one in sheet["layouts"]]
-    for number, *packed in sheet["changes"]:
-        yield layouts[number].change(*packed)
+    layouts = [
+        Layout(one["resource"], one["table"], tuple(one["attributes"]), tuple(one["key"])) for one in sheet["layouts"]
+    ]
+    for number, run in sheet["runs"]:
+        for packed in run:
+            yield _change(layouts[number], packed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads the changes of one layout."""
-
-    layout: Layout
-    places: tuple[int, ...]
-
-    @classmethod
-    def of(cls, said: dict[str, Any]) -> _Reader:
-        layout = Layout(said["resource"], said["table"], tuple(said["attributes"]), tuple(said["key"]))
-        return cls(layout, tuple(layout.attributes.index(name) for name in layout.key))
-
-    def change(
-        self,
-        letter: str,
-        values: Sequence[Any],
-        previous: dict[str, Any] | None = None,
-        more: dict[str, Any] | None = None,
-    ) -> Change:
-        more = more or {}
-        layout, moved_from = self.layout, more.get("moved_from")
-        return Change(
-            resource=layout.resource,
-            table=layout.table,
-            operation=_OPERATIONS[letter],
-            identity=tuple(more["identity"] if "identity" in more else (values[place] for place in self.places)),
-            data=dict(zip(layout.attributes, values, strict=True)),
-            previous=previous or {},
-            changed=(*(previous or ()), *more.get("unknown", ())),
-            moved_from=None if moved_from is None else tuple(moved_from),
-        )
+def _change(layout: Layout, packed: Packed) -> Change:
+    letter, *values = packed
+    more: dict[str, Any] = values.pop(0) if letter.isupper() else {}
+    operation = _OPERATIONS[letter.lower()]
+    previous: dict[str, Any] = values.pop(0) if operation is Operation.UPDATE else {}
+    data = dict(zip(layout.attributes, values, strict=True))
+    moved_from = more.get("moved_from")
+    return Change(
+        resource=layout.resource,
+        table=layout.table,
+        operation=operation,
+        identity=tuple(more["identity"] if "identity" in more else (data[name] for name in layout.key)),
+        data=data,
+        previous=previous,
+        changed=(*previous, *more.get("unknown", ())),
+        moved_from=None if moved_from is None else tuple(moved_from),
+    )

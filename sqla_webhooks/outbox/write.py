@@ -22,14 +22,14 @@ _NOTHING = delete(models.outbox).where(false())
 
 def write(
     connection: Connection,
-    changes: Sequence[sheet.Row],
+    runs: Sequence[sheet.Run],
     *,
     transaction: str,
     captured_at: datetime,
     report: encoding.Report,
 ) -> None:
     """
-    Write *changes* beside the rows that changed.
+    Write changes beside the rows that changed.
 
     Runs in the application's thread, on the connection and in the transaction
     of its flush. The changes' values need not be JSON yet: they are encoded
@@ -42,9 +42,9 @@ def write(
         {
             "transaction_id": transaction,
             "captured_at": captured_at,
-            "changes": sheet.written(changes[start : start + CHANGES_PER_ROW], report=report),
+            "changes": sheet.written(piece, report=report),
         }
-        for start in range(0, len(changes), CHANGES_PER_ROW)
+        for piece in sheet.pieces(runs, CHANGES_PER_ROW)
     ]
     try:
         connection.execute(_INSERT, rows)

@@ -57,9 +57,14 @@ def _event(change: Change, at: datetime) -> Event:
         operation=change.operation,
         data=change.data,
         changes=changes,
+        links={name: _as_text(link) for name, link in change.links.items()} or None,
         table=change.table,
         identity=change.identity,
     )
+
+
+def _as_text(link: dict[str, list[Any]]) -> dict[str, list[str]]:
+    return {key: [resource_id(identity) for identity in link.get(key, ())] for key in ("added", "removed")}
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqla_webhooks.errors import DeliveryError
 
@@ -46,6 +46,10 @@ class DeliveryState(StrEnum):
     CANCELLED = "cancelled"
 
 
+#: Many-to-many relationship to what was added and removed.
+Links: TypeAlias = dict[str, dict[str, list[Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """
@@ -61,6 +65,8 @@ class Change:
             same transaction has updated: those of which `data` has the later value, since that before is not known.
         moved_from: Updates of the primary key only: the identity before.
         table: The row's table: it keeps the rows of two classes of one name apart.
+        links: Many-to-many relationship to the identities of the rows linked and unlinked: `{"added": [...],
+            "removed": [...]}`, of which neither need be there.
     """
 
     resource: str
@@ -71,6 +77,7 @@ class Change:
     changed: tuple[str, ...] = ()
     moved_from: tuple[Any, ...] | None = None
     table: str = ""
+    links: Links = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,8 @@ class Event:
     Attributes:
         id: `evt_…`: the `webhook-id` header, the same for every attempt.
         changes: Updates only: attribute name to `{"from": old, "to": new}`.
+        links: Many-to-many relationship to `{"added": [...], "removed": [...]}`, of `resource_id`s; None if there is
+            nothing to say.
         table, identity: The row's table and its primary key's values, for loading it and for its order. Not part of
             the body.
     """
@@ -108,6 +117,7 @@ class Event:
     operation: Operation
     data: dict[str, Any]
     changes: dict[str, dict[str, Any]] | None = None
+    links: Links | None = None
     table: str = ""
     identity: tuple[Any, ...] = ()
 

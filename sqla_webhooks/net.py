@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqla_webhooks import encoding
-from sqla_webhooks.events import Change, Operation, OutboxRow
+from sqla_webhooks.events import Change, Links, Operation, OutboxRow
 
 #: A change and when it was captured.
 Dated: TypeAlias = tuple[Change, datetime]
@@ -142,7 +142,8 @@ def _merge(first: Change, then: Change) -> Change | None:  # noqa: PLR0911  # on
         case Operation.CREATE, Operation.DELETE:
             return None
         case Operation.CREATE, _:
-            return replace(then, operation=Operation.CREATE, previous={}, changed=(), moved_from=None)
+            links = _linked(first, then)
+            return replace(then, operation=Operation.CREATE, previous={}, changed=(), moved_from=None, links=links)
         case Operation.UPDATE, Operation.DELETE:
             return _deleted(first, then)
         case Operation.UPDATE, Operation.CREATE:
@@ -164,6 +165,7 @@ def _deleted(first: Change, then: Change) -> Change:
         identity=first.moved_from or first.identity,
         data={**then.data, **first.previous},
         changed=tuple(key for key in first.changed if key not in first.previous),
+        links=_linked(first, then) if then is not first else {},
     )
 
 
@@ -174,7 +176,8 @@ def _replaced(first: Change, then: Change) -> Change:
         key for key in then.data if key in unknown or not _same(first.data.get(key, _ABSENT), then.data[key])
     )
     previous = {key: first.data[key] for key in changed if key in first.data and key not in unknown}
-    return replace(then, operation=Operation.UPDATE, previous=previous, changed=changed)
+    links = _linked(first, then)
+    return replace(then, operation=Operation.UPDATE, previous=previous, changed=changed, links=links)
 
 
 def _merge_updates(first: Change, then: Change) -> Change:
@@ -186,7 +189,35 @@ def _merge_updates(first: Change, then: Change) -> Change:
         previous=previous,
         changed=tuple(dict.fromkeys((*first.changed, *then.changed))),
         moved_from=None if moved_from == then.identity else moved_from,
+        links=_linked(first, then),
     )
+
+
+def _linked(first: Change, then: Change) -> Links:
+    """What was added and removed by both: what the second takes back is neither."""
+    linked: Links = {}
+    for name in dict.fromkeys((*first.links, *then.links)):
+        before, after = first.links.get(name, {}), then.links.get(name, {})
+        added = _together(before, after, way="added", back="removed")
+        removed = _together(before, after, way="removed", back="added")
+        if link := {way: some for way, some in (("added", added), ("removed", removed)) if some}:
+            linked[name] = link
+    return linked
+
+
+def _together(before: _Link, after: _Link, *, way: str, back: str) -> list[Any]:
+    """What went one way before and did not go back after, and the other way round."""
+    first, then = _by_text(before, way), _by_text(after, way)
+    taken_back, put_back = _by_text(after, back), _by_text(before, back)
+    kept = {text: one for text, one in first.items() if text not in taken_back}
+    return [*({**kept, **{text: one for text, one in then.items() if text not in put_back}}).values()]
+
+
+_Link: TypeAlias = dict[str, list[Any]]
+
+
+def _by_text(link: _Link, way: str) -> dict[bytes, Any]:
+    return {encoding.dumps(one): one for one in link.get(way, ())}
 
 
 def _without_reverted(change: Change) -> Change | None:
@@ -194,7 +225,7 @@ def _without_reverted(change: Change) -> Change | None:
     if change.operation is not Operation.UPDATE:
         return change
     changed = tuple(key for key in change.changed if not _same(change.previous.get(key, _ABSENT), change.data.get(key)))
-    if not changed and change.moved_from is None:
+    if not changed and change.moved_from is None and not change.links:
         return None
     previous = {key: old for key, old in change.previous.items() if key in changed}
     return replace(change, changed=changed, previous=previous)

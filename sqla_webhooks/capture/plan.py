@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import JSON, ClauseElement
-from sqlalchemy.orm import InstanceState, LoaderCallableStatus
+from sqlalchemy.orm import InstanceState, LoaderCallableStatus, RelationshipProperty
 from sqlalchemy.types import TypeEngine
 
 from sqla_webhooks.outbox.sheet import Layout
@@ -30,6 +30,22 @@ PLAIN = frozenset(
 _KEYS = frozenset({int, str, UUID})
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A many-to-many relationship."""
+
+    #: The attributes of the key of what it links to.
+    key: tuple[str, ...]
+    #: The relationship that is the same from the other side, if it is mapped.
+    inverse: str | None
+
+    @classmethod
+    def of(cls, relation: RelationshipProperty[Any]) -> Link:
+        mapper = relation.mapper
+        key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        return cls(key, relation.back_populates)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """What is worked out of a shape."""
@@ -44,6 +60,8 @@ class Plan:
     key_places: tuple[int, ...]
     #: Whether the flush may find that an object is an orphan, and delete it.
     orphans: bool
+    #: The many-to-many relationships.
+    links: Mapping[str, Link]
 
     @classmethod
     def of(cls, shape: Shape) -> Plan:
@@ -55,6 +73,11 @@ class Plan:
             same={name: _comparison(column.type) for name, column in shape.columns.items()},
             key_places=tuple(names.index(name) for name in shape.key),
             orphans=bool(shape.mapper._delete_orphans),  # noqa: SLF001  # what `Mapper._is_orphan` asks
+            links={
+                one.key: Link.of(one)
+                for one in shape.mapper.relationships
+                if one.secondary is not None and not one.viewonly
+            },
         )
 
     def is_orphan(self, state: State) -> bool:

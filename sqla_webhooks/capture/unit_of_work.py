@@ -13,7 +13,7 @@ be completed by one query for each class. Nothing here loads through the ORM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -22,10 +22,11 @@ from sqlalchemy import JSON
 from sqlalchemy.orm import LoaderCallableStatus, Mapper, Session, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state
 
-from sqla_webhooks.capture import rows
+from sqla_webhooks.capture import drafts, links
+from sqla_webhooks.capture.drafts import Draft
 from sqla_webhooks.capture.notes import Note, Notes, PlanOf
-from sqla_webhooks.capture.plan import UNKNOWN, Plan, State, identity, is_unknown, with_plain_null
-from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.capture.plan import Plan, State, identity, with_plain_null
+from sqla_webhooks.events import Change, Links, Operation
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.resources import Shape
 
@@ -48,6 +49,7 @@ def changes(session: Session, flush_context: UOWTransaction, plan_of: PlanOf, no
     runs = _Runs()
     _write_created(runs, states, plan_of, notes)
     _write_updated(runs, _by_key(states.updated, plan_of), notes)
+    _draft_unlinked(runs, states, plan_of)
     if runs.drafts:
         runs = _completed(session, runs)
     _write_deleted(runs, _by_key([*states.deleted, *_replaced_by_another_class(states)], plan_of), notes)
@@ -60,7 +62,7 @@ class _Runs:
     def __init__(self) -> None:
         self.found: list[Found] = []
         #: How many runs there were before each draft.
-        self.drafts: list[tuple[int, _Draft]] = []
+        self.drafts: list[tuple[int, Draft]] = []
         self._last: sheet.Layout | None = None
         self._run: list[sheet.Packed] = []
 
@@ -71,21 +73,21 @@ class _Runs:
             self.found.append((shape, (layout, self._run)))
         self._run.append(packed)
 
-    def put_change(self, shape: Shape, change: Change) -> None:
+    def putchange_of(self, shape: Shape, change: Change) -> None:
         self._last = None
         self.found.append((shape, sheet.run_of(change)))
 
-    def put_draft(self, draft: _Draft) -> None:
+    def put_draft(self, draft: Draft) -> None:
         self._last = None
         self.drafts.append((len(self.found), draft))
 
 
 def _completed(session: Session, runs: _Runs) -> _Runs:
     """*runs* with the drafts in their places, those of moved keys first."""
-    drafts = [draft for _, draft in runs.drafts]
-    _fill(session, drafts)
+    every = [draft for _, draft in runs.drafts]
+    drafts.fill(session, every)
     completed = _Runs()
-    for draft in _moves(drafts):
+    for draft in drafts.moves_in_order(every):
         _put_draft(completed, draft)
     done = 0
     for before, draft in runs.drafts:
@@ -97,10 +99,10 @@ def _completed(session: Session, runs: _Runs) -> _Runs:
     return completed
 
 
-def _put_draft(runs: _Runs, draft: _Draft) -> None:
-    change = _change(draft)
+def _put_draft(runs: _Runs, draft: Draft) -> None:
+    change = drafts.change_of(draft)
     if change is not None:
-        runs.put_change(draft.plan.shape, change)
+        runs.putchange_of(draft.plan.shape, change)
 
 
 # --------------------------------------------------------------------------- who
@@ -177,9 +179,10 @@ def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) 
         before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
         if before is None and not state.expired_attributes:
             # What nobody set, and the database was not to say, is NULL.
-            _put(runs, plan, [sheet.CREATED], tuple(map(state.dict.get, plan.layout.attributes)))
+            values = tuple(map(state.dict.get, plan.layout.attributes))
+            _put(runs, plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None)
         else:
-            runs.put_draft(_draft_of_created(state, plan, before, notes))
+            runs.put_draft(drafts.of_created(state, plan, before, notes))
 
 
 def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], notes: Notes) -> None:
@@ -187,12 +190,15 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
         for state in states:
             note = notes.get(state)
             if (previous := _differences(state, plan, note)) is None:
-                if (draft := _draft_of_updated(state, plan, note)) is not None:
+                if (draft := drafts.of_updated(state, plan, note)) is not None:
                     runs.put_draft(draft)
-            elif previous:
+            elif previous or plan.links:
+                linked = links.changed(state, plan) if plan.links else None
+                if not previous and not linked:
+                    continue
                 if plan.shape.json:
                     previous = with_plain_null(plan.shape, previous)
-                _put(runs, plan, [sheet.UPDATED, previous], plan.values(state.dict))
+                _put(runs, plan, [sheet.UPDATED, previous], plan.values(state.dict), linked)
 
 
 def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:
@@ -223,145 +229,40 @@ def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
         shape = plan.shape
         for state in states:
             if not state.committed_state and state not in notes and plan.is_whole(state.dict):
-                _put(runs, plan, [sheet.DELETED], plan.values(state.dict))
+                _put(
+                    runs, plan, [sheet.DELETED], plan.values(state.dict), links.cut(state, plan) if plan.links else None
+                )
             else:
-                data = _as_it_was(state, shape, notes.get(state))
-                change = Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table)
-                runs.put_change(shape, change)
+                data, cut = drafts.as_it_was(state, shape, notes.get(state)), links.cut(state, plan)
+                change = Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table, links=cut)
+                runs.putchange_of(shape, change)
 
 
-def _put(runs: _Runs, plan: Plan, packed: sheet.Packed, values: tuple[Any, ...]) -> None:
+def _draft_unlinked(runs: _Runs, states: _States, plan_of: PlanOf) -> None:
+    """What was linked to a deleted row, and is not itself deleted."""
+    gone = set(states.deleted)
+    for state in states.deleted:
+        plan = plan_of(state)
+        if plan is None or not plan.links:
+            continue
+        for other, linked in links.cut_elsewhere(state, plan):
+            others = plan_of(other)
+            if (
+                others is not None
+                and other not in gone
+                and other.key is not None
+                and linked.keys() <= others.links.keys()
+            ):
+                runs.put_draft(drafts.of_unlinked(other, others, linked))
+
+
+def _put(runs: _Runs, plan: Plan, packed: sheet.Packed, values: tuple[Any, ...], linked: Links | None) -> None:
     """Write a change down: its letter and old values, and the values that the object has."""
     if plan.shape.json:
         values = tuple(None if value is JSON.NULL else value for value in values)
-    if not plan.has_plain_key(values):
+    if linked or not plan.has_plain_key(values):
+        identity = sheet.parts([values[place] for place in plan.key_places])
         packed[0] = packed[0].upper()
-        packed.insert(1, {"identity": sheet.parts([values[place] for place in plan.key_places])})
+        packed.insert(1, {"identity": identity, **({"links": linked} if linked else {})})
     packed += values
     runs.put(plan.shape, plan.layout, packed)
-
-
-# --------------------------------------------------------------------------- objects that do not
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A created or updated row, until what is missing of it is read."""
-
-    plan: Plan
-    operation: Operation
-    data: dict[str, Any]
-    missing: frozenset[str]
-    previous: dict[str, Any]
-    moved_from: tuple[Any, ...] | None = None
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return tuple(self.data.get(name) for name in self.plan.shape.key)
-
-
-def _draft_of_created(state: State, plan: Plan, before: State | None, notes: Notes) -> _Draft:
-    current, shape = state.dict, plan.shape
-    # What nobody set is NULL, unless the database is to say; or unless another row stands there.
-    unset = shape.columns.keys() - current.keys() - state.expired_attributes if before is None else ()
-    data = {key: current.get(key) for key in shape.columns if key in current or key in unset}
-    missing = frozenset(shape.columns.keys() - data.keys())
-    if before is not None and before.mapper is state.mapper:
-        # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
-        return _Draft(plan, Operation.UPDATE, data, missing, _as_it_was(before, shape, notes.get(before)))
-    return _Draft(plan, Operation.CREATE, data, missing, {})
-
-
-def _draft_of_updated(state: State, plan: Plan, note: Note | None) -> _Draft | None:
-    """None if nothing was set."""
-    current, shape = state.dict, plan.shape
-    previous = {key: old for key, old in state.committed_state.items() if key in shape.columns}
-    if note is None:
-        if not previous:
-            return None
-        # Found by the flush itself: nobody knows what its volatile columns were.
-        previous.update(dict.fromkeys(shape.volatile - previous.keys(), UNKNOWN))
-    else:
-        previous.update(note.previous)
-        # Set during the flush, by a listener, on an object whose row was read before it.
-        late = [key for key, old in previous.items() if is_unknown(old) and key in note.loaded]
-        previous.update((key, note.loaded[key]) for key in late)
-    if not previous:
-        return None
-    values = current
-    if note is not None and note.loaded:
-        untouched = note.loaded.keys() - previous.keys()
-        values = {**{key: note.loaded[key] for key in untouched}, **current}
-    data = {key: values[key] for key in shape.columns if key in values}
-    missing = shape.columns.keys() - data.keys()
-    if missing and not _may_be_written(previous, data, plan):
-        return None  # nothing was set, so nothing was written: not worth a query
-    old = identity(state)
-    moved = any(data.get(key) != part for key, part in zip(shape.key, old, strict=True))
-    return _Draft(plan, Operation.UPDATE, data, frozenset(missing), previous, old if moved else None)
-
-
-def _may_be_written(previous: Mapping[str, Any], data: Mapping[str, Any], plan: Plan) -> bool:
-    """Whether anything may have been written: a value differs, or cannot be compared yet."""
-    return any(
-        not plan.is_same(key, old, data[key]) if key in data else key not in plan.shape.volatile or not is_unknown(old)
-        for key, old in previous.items()
-    )
-
-
-def _fill(session: Session, drafts: Iterable[_Draft]) -> None:
-    """Read what the database has put into rows by itself."""
-    waiting: dict[Shape, dict[tuple[Any, ...], _Draft]] = {}
-    for draft in drafts:
-        if draft.missing:
-            waiting.setdefault(draft.plan.shape, {})[draft.key] = draft
-    for shape, of_identity in waiting.items():
-        for draft, values in rows.read(session, shape, wanted=of_identity):
-            draft.data.update((key, values[key]) for key in draft.missing if key in values)
-
-
-def _moves(drafts: Iterable[_Draft]) -> Sequence[_Draft]:
-    """Updates of keys, each after the one that gave its key up."""
-    moves = {(one.plan.shape, one.moved_from): one for one in drafts if one.moved_from is not None}
-    ordered: list[_Draft] = []
-    while moves:
-        chain = [moves.pop(next(iter(moves)))]
-        while (giver := moves.pop((chain[-1].plan.shape, chain[-1].key), None)) is not None:
-            chain.append(giver)
-        ordered += reversed(chain)
-    return ordered
-
-
-def _change(draft: _Draft) -> Change | None:
-    """The change of a created or updated row; None if no value is another than before."""
-    shape = draft.plan.shape
-    # What was read came last; attributes are sent in the order of their class.
-    data = draft.data if not draft.missing else {key: draft.data[key] for key in shape.columns if key in draft.data}
-    data = with_plain_null(shape, data)
-    now = tuple(data.get(key) for key in shape.key)
-    if draft.operation is Operation.CREATE:
-        return Change(shape.resource, Operation.CREATE, now, data, table=shape.table)
-    known = {key: old for key, old in draft.previous.items() if not is_unknown(old) and key in data}
-    changed = [key for key, old in known.items() if not draft.plan.is_same(key, old, data[key])]
-    unknown = [key for key, old in draft.previous.items() if is_unknown(old) and key in data]
-    if not changed and all(key in shape.volatile for key in unknown):
-        return None
-    return Change(
-        resource=shape.resource,
-        table=shape.table,
-        operation=Operation.UPDATE,
-        identity=now,
-        data=data,
-        previous=with_plain_null(shape, {key: known[key] for key in changed}),
-        changed=(*changed, *unknown),
-        moved_from=draft.moved_from,
-    )
-
-
-def _as_it_was(state: State, shape: Shape, note: Note | None) -> dict[str, Any]:
-    """A row before the flush, whatever was set on its object since."""
-    values = {**(note.loaded if note else {}), **state.dict, **state.committed_state}
-    if note is not None:
-        values.update(note.previous)
-    before = {key: values[key] for key in shape.columns if key in values and not is_unknown(values[key])}
-    return with_plain_null(shape, before)

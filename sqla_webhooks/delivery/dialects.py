@@ -34,8 +34,8 @@ class Standard:
     Standard Webhooks 1.0: its three headers, and its three keys in the body.
 
     Body keys: `type`, `timestamp` and `data` by the specification, section
-    "Payload structure"; `id`, `resource`, `resource_id`, `operation` and, in
-    updates, `changes` are ours.
+    "Payload structure"; `id`, `resource`, `resource_id`, `operation`, in
+    updates `changes`, and `links` where some were made or cut, are ours.
     """
 
     def body(self, event: Event, *, report: encoding.Report) -> bytes:
@@ -51,6 +51,8 @@ class Standard:
         }
         if event.changes is not None:
             content["changes"] = event.changes
+        if event.links is not None:
+            content["links"] = event.links
         return encoding.dumps(content, report=report)
 
     def request(self, claim: Claim, *, now: datetime) -> Request:

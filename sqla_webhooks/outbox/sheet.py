@@ -9,7 +9,7 @@ done, of an update the old values of what changed, and the values of the
 layout's attributes. If there is more to say, the letter is a capital, and an
 object comes after it: `unknown`, what changed from a value that is not known;
 `moved_from`, the key before; `identity`, if it is not what stands under the
-attributes of the key.
+attributes of the key; `links`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def run_of(change: Change) -> Run:
         more["unknown"] = unknown
     if change.moved_from is not None:
         more["moved_from"] = parts(change.moved_from)
+    if change.links:
+        more["links"] = change.links
     letter = _LETTERS[change.operation]
     previous = [change.previous] if letter == UPDATED else []
     return layout, [[letter.upper(), more, *previous, *change.data.values()]]
@@ -124,4 +126,5 @@ def _change(layout: Layout, packed: Packed) -> Change:
         previous=previous,
         changed=(*previous, *more.get("unknown", ())),
         moved_from=None if moved_from is None else tuple(moved_from),
+        links=more.get("links", {}),
     )

@@ -1,0 +1,67 @@
+"""
+What a flush has linked and unlinked: rows of a `secondary` table, told by the rows that they link.
+
+Such a row is no object: it is written for what was put into the collection of
+a many-to-many relationship, and taken out. If both sides map it, both tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy.orm import PassiveFlag
+from sqlalchemy.orm.attributes import instance_state
+
+from sqla_webhooks.capture.plan import Plan, State, identity
+from sqla_webhooks.events import Links
+from sqla_webhooks.outbox import sheet
+
+#: What is known without a query, and what awaits a collection that was never loaded.
+_KNOWN = PassiveFlag.PASSIVE_NO_INITIALIZE | PassiveFlag.INCLUDE_PENDING_MUTATIONS
+
+
+def changed(state: State, plan: Plan) -> Links:
+    """What an object that was added or changed has been linked to and unlinked from. In `after_flush`."""
+    if not plan.links or plan.links.keys().isdisjoint(state.committed_state):
+        return {}
+    links: Links = {}
+    for name, to in plan.links.items():
+        if name in state.committed_state:
+            history = state.get_history(name, _KNOWN)
+            link = {"added": _identities(history.added, to.key), "removed": _identities(history.deleted, to.key)}
+            if link := {way: some for way, some in link.items() if some}:
+                links[name] = link
+    return links
+
+
+def cut(state: State, plan: Plan) -> Links:
+    """What the row of a deleted object was linked to, as far as the flush has loaded it. In `after_flush`."""
+    links: Links = {}
+    for name, to in plan.links.items():
+        if removed := _identities(_linked(state, name), to.key):
+            links[name] = {"removed": removed}
+    return links
+
+
+def cut_elsewhere(state: State, plan: Plan) -> Iterator[tuple[State, Links]]:
+    """What is linked no more to the row of a deleted object: those that map it themselves. In `after_flush`."""
+    for name, to in plan.links.items():
+        if to.inverse is not None:
+            for other in _linked(state, name):
+                yield instance_state(other), {to.inverse: {"removed": [sheet.parts(identity(state))]}}
+
+
+def _linked(state: State, name: str) -> tuple[Any, ...]:
+    history = state.get_history(name, _KNOWN)
+    return tuple(one for one in (*(history.unchanged or ()), *(history.deleted or ())) if one is not None)
+
+
+def _identities(instances: Iterable[Any] | None, key: tuple[str, ...]) -> list[Any]:
+    return [_identity(instance_state(one), key) for one in instances or () if one is not None]
+
+
+def _identity(state: State, key: tuple[str, ...]) -> list[Any]:
+    """The key of a linked row: that of a new one stands in the object only."""
+    parts = state.key[1] if state.key is not None else (state.dict.get(name) for name in key)
+    return sheet.parts(list(parts))

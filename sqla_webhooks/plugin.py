@@ -19,6 +19,7 @@ from sqla_webhooks import signals, subscriptions
 from sqla_webhooks.capture.factory import Factory, Listened
 from sqla_webhooks.capture.interest import Interest
 from sqla_webhooks.capture.listen import Capture
+from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.egress import EgressPolicy
@@ -264,15 +265,14 @@ class Webhooks:
         return RelayThread(relay, settings, database=database, make_sender=make_sender)
 
     def _make_capture(self, listened: Listened) -> Capture:
-        return Capture(
-            listened,
+        recorder = Recorder(
             database=self._database,
             resources=self._resources,
             interest=self._interest,
             clock=self.settings.clock,
-            wake=self._thread.wake,
             report=self._report,
         )
+        return Capture(listened, recorder=recorder, wake=self._thread.wake)
 
     def _make_endpoints(self) -> Endpoints:
         rules = Rules(

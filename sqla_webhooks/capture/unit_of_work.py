@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 
-from sqlalchemy import JSON
 from sqlalchemy.orm import LoaderCallableStatus, Mapper, Session, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state
 
@@ -26,12 +25,9 @@ from sqla_webhooks.capture import drafts, links
 from sqla_webhooks.capture.drafts import Draft
 from sqla_webhooks.capture.notes import Note, Notes, PlanOf
 from sqla_webhooks.capture.plan import Plan, State, identity, with_plain_null
-from sqla_webhooks.events import Change, Links, Operation
+from sqla_webhooks.capture.runs import Found, Runs
+from sqla_webhooks.events import Change, Operation
 from sqla_webhooks.outbox import sheet
-from sqla_webhooks.resources import Shape
-
-#: Changes, written down, and the shape of their rows.
-Found: TypeAlias = tuple[Shape, sheet.Run]
 
 
 def changes(session: Session, flush_context: UOWTransaction, plan_of: PlanOf, notes: Notes) -> list[Found]:
@@ -56,29 +52,16 @@ def changes(session: Session, flush_context: UOWTransaction, plan_of: PlanOf, no
     return runs.found
 
 
-class _Runs:
+class _Runs(Runs):
     """What has been written down so far, and what is still to be."""
 
     def __init__(self) -> None:
-        self.found: list[Found] = []
+        super().__init__()
         #: How many runs there were before each draft.
         self.drafts: list[tuple[int, Draft]] = []
-        self._last: sheet.Layout | None = None
-        self._run: list[sheet.Packed] = []
-
-    def put(self, shape: Shape, layout: sheet.Layout, packed: sheet.Packed) -> None:
-        """Write a change down."""
-        if layout is not self._last:
-            self._last, self._run = layout, []
-            self.found.append((shape, (layout, self._run)))
-        self._run.append(packed)
-
-    def putchange_of(self, shape: Shape, change: Change) -> None:
-        self._last = None
-        self.found.append((shape, sheet.run_of(change)))
 
     def put_draft(self, draft: Draft) -> None:
-        self._last = None
+        self.close()
         self.drafts.append((len(self.found), draft))
 
 
@@ -102,7 +85,7 @@ def _completed(session: Session, runs: _Runs) -> _Runs:
 def _put_draft(runs: _Runs, draft: Draft) -> None:
     change = drafts.change_of(draft)
     if change is not None:
-        runs.putchange_of(draft.plan.shape, change)
+        runs.put_change(draft.plan.shape, change)
 
 
 # --------------------------------------------------------------------------- who
@@ -180,7 +163,7 @@ def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) 
         if before is None and not state.expired_attributes:
             # What nobody set, and the database was not to say, is NULL.
             values = tuple(map(state.dict.get, plan.layout.attributes))
-            _put(runs, plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None)
+            runs.put(plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None)
         else:
             runs.put_draft(drafts.of_created(state, plan, before, notes))
 
@@ -198,7 +181,7 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
                     continue
                 if plan.shape.json:
                     previous = with_plain_null(plan.shape, previous)
-                _put(runs, plan, [sheet.UPDATED, previous], plan.values(state.dict), linked)
+                runs.put(plan, [sheet.UPDATED, previous], plan.values(state.dict), linked)
 
 
 def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:
@@ -229,13 +212,12 @@ def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
         shape = plan.shape
         for state in states:
             if not state.committed_state and state not in notes and plan.is_whole(state.dict):
-                _put(
-                    runs, plan, [sheet.DELETED], plan.values(state.dict), links.cut(state, plan) if plan.links else None
-                )
+                cut = links.cut(state, plan) if plan.links else None
+                runs.put(plan, [sheet.DELETED], plan.values(state.dict), cut)
             else:
                 data, cut = drafts.as_it_was(state, shape, notes.get(state)), links.cut(state, plan)
                 change = Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table, links=cut)
-                runs.putchange_of(shape, change)
+                runs.put_change(shape, change)
 
 
 def _draft_unlinked(runs: _Runs, states: _States, plan_of: PlanOf) -> None:
@@ -254,15 +236,3 @@ def _draft_unlinked(runs: _Runs, states: _States, plan_of: PlanOf) -> None:
                 and linked.keys() <= others.links.keys()
             ):
                 runs.put_draft(drafts.of_unlinked(other, others, linked))
-
-
-def _put(runs: _Runs, plan: Plan, packed: sheet.Packed, values: tuple[Any, ...], linked: Links | None) -> None:
-    """Write a change down: its letter and old values, and the values that the object has."""
-    if plan.shape.json:
-        values = tuple(None if value is JSON.NULL else value for value in values)
-    if linked or not plan.has_plain_key(values):
-        identity = sheet.parts([values[place] for place in plan.key_places])
-        packed[0] = packed[0].upper()
-        packed.insert(1, {"identity": identity, **({"links": linked} if linked else {})})
-    packed += values
-    runs.put(plan.shape, plan.layout, packed)

@@ -1,0 +1,234 @@
+"""
+What is wanted of a session's transaction, and how it is recorded: for flushes and for bulk statements.
+
+Runs in the application's thread, in its transaction. Nothing here may raise,
+but for one reason: the database fails, and so it cannot be known whether, and
+what, to write, or it cannot be written.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError, StatementError
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
+
+from sqla_webhooks import encoding
+from sqla_webhooks._clock import Clock
+from sqla_webhooks.capture.interest import UNDATED, Interest
+from sqla_webhooks.capture.notes import Notes
+from sqla_webhooks.capture.plan import Plan
+from sqla_webhooks.capture.runs import Found
+from sqla_webhooks.errors import OutboxWriteError
+from sqla_webhooks.outbox import sheet
+from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.write import take_write_lock, write
+from sqla_webhooks.resources import Resources, Shape
+from sqla_webhooks.subscriptions import Patterns
+
+logger = logging.getLogger(__name__)
+
+
+def _no_flush() -> None:
+    return None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What is remembered for one transaction of one session, and forgotten with it."""
+
+    #: On the monotonic clock; undated if it began before we listened.
+    begun_at: float = UNDATED
+    #: The same in every outbox row of the transaction; empty before the first.
+    id: str = ""
+    #: The connection on which endpoints were written in this very transaction, which count in it at once.
+    endpoints_on: Connection | None = None
+    #: The flush that is about to begin its own part of it, or has; one that has nothing to do is gone at once.
+    flushing: Callable[[], UOWTransaction | None] = _no_flush
+    #: That part, and what was noted when it began.
+    noted: tuple[SessionTransaction, Notes] | None = None
+    #: The shape of each class that was met; None for one that is not captured.
+    shapes: dict[Mapper[Any], Shape | None] = field(default_factory=dict)
+
+    def flushed(self) -> None:
+        """The flush has been told of."""
+        self.flushing = _no_flush
+
+
+class Recorder:
+    """
+    The recorder of one installation.
+
+    Args:
+        database: Where our tables are. What is written to another is not captured.
+        report: Told the type of each value that no rule can encode.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        resources: Resources,
+        interest: Interest,
+        clock: Clock,
+        report: encoding.Report,
+    ) -> None:
+        self.interest = interest
+        self.resources = resources
+        self._database = database
+        self._clock = clock
+        self._report = report
+        #: Under which `Session.info` has our `Transaction`.
+        self._key = f"sqla_webhooks.{secrets.token_hex(8)}"
+        self._plans: dict[Shape, Plan] = {}
+        #: Of what it was said that it is not captured.
+        self._elsewhere: set[str] = set()
+
+    # ------------------------------------------------------------------ the transaction
+
+    def transaction(self, session: Session) -> Transaction:
+        """What is remembered of the transaction that *session* is in."""
+        current: Transaction | None = session.info.get(self._key)
+        if current is None:
+            current = session.info[self._key] = Transaction()
+        return current
+
+    def begin(self, session: Session) -> None:
+        """A transaction has begun."""
+        self.transaction(session).begun_at = self._clock.monotonic()
+
+    def end(self, session: Session) -> bool:
+        """
+        Forget the transaction that has ended.
+
+        Returns:
+            Whether there may be something for the relay.
+        """
+        ended: Transaction | None = session.info.pop(self._key, None)
+        if ended is None:
+            return False
+        if ended.endpoints_on is not None:
+            self.interest.forget_age()
+        return bool(ended.id) or ended.endpoints_on is not None
+
+    # ------------------------------------------------------------------ what is wanted
+
+    def subscribed(self, session: Session, mappers: Iterable[Mapper[Any]], *, first: bool = False) -> Patterns:
+        """
+        What is subscribed to in the eyes of the transaction; looked up, if it is not fresh, for what could be captured.
+
+        Args:
+            mappers: The classes that are being written.
+            first: Whether the application's own statement is still to come, which on SQLite must not find that its
+                transaction began with our read.
+
+        Raises:
+            OutboxWriteError: It cannot be known.
+        """
+        transaction = self.transaction(session)
+        connection = transaction.endpoints_on
+        if connection is None and self.interest.fresh:
+            return self.interest.patterns
+        touched = next((shape for mapper in mappers if (shape := self.shape(session, mapper)) is not None), None)
+        if touched is None:
+            return _NOTHING
+        as_of = UNDATED
+        if connection is None:
+            connection = session.connection(bind_arguments={"mapper": touched.mapper})
+            # A session that was bound to a connection may have joined a transaction that is older than its own.
+            if not isinstance(session.get_bind(touched.mapper), Connection):
+                as_of = transaction.begun_at
+        if first:
+            self.take_write_lock(connection)
+        try:
+            with self._database.schema_of_ours(connection):
+                return self.interest.look(connection, as_of=as_of)
+        except SQLAlchemyError as error:
+            raise _unreadable(connection, error) from error
+
+    def shape(self, session: Session, mapper: Mapper[Any]) -> Shape | None:
+        """The shape of a class, if it is captured and its rows are in the database of our tables."""
+        shapes = self.transaction(session).shapes
+        try:
+            return shapes[mapper]
+        except KeyError:
+            shape = self.resources.shape(mapper)
+        if shape is not None and not self._is_here(session, mapper):
+            shape = None
+        shapes[mapper] = shape
+        return shape
+
+    def plan(self, shape: Shape) -> Plan:
+        """Made when first asked for, in whichever thread that is; two are the same."""
+        try:
+            return self._plans[shape]
+        except KeyError:
+            return self._plans.setdefault(shape, Plan.of(shape))
+
+    def wanted(self, session: Session, mapper: Mapper[Any], patterns: Patterns) -> Plan | None:
+        """How a class is captured; None if nobody wants it."""
+        shape = self.shape(session, mapper)
+        return self.plan(shape) if shape is not None and patterns.want(shape.resource) else None
+
+    def _is_here(self, session: Session, mapper: Mapper[Any]) -> bool:
+        """Whether the rows of a class are in the database of our tables. Told once, if not."""
+        try:
+            bind = session.get_bind(mapper)
+        except Exception:  # noqa: BLE001  # a session's own routing: of shards, it goes by the row
+            where = f"sessions of {type(session).__name__} that go to several databases by more than the class"
+        else:
+            if self._database.holds(bind):
+                return True
+            where = repr(bind.engine.url)
+        if where not in self._elsewhere:
+            self._elsewhere.add(where)
+            logger.warning(
+                "changes in %s are not captured: the webhook_ tables of this installation are in %r, and its relay "
+                "looks nowhere else",
+                *(where, self._database.engine.url),
+            )
+        return False
+
+    # ------------------------------------------------------------------ what is written
+
+    def write(self, session: Session, found: Iterable[Found]) -> None:
+        """
+        One outbox row on each connection that wrote: one, unless the session is bound to variants of one engine.
+
+        Raises:
+            OutboxWriteError: The database refused.
+        """
+        runs: dict[Connection, list[sheet.Run]] = {}
+        of_shape: dict[Shape, list[sheet.Run]] = {}
+        for shape, run in found:
+            if shape not in of_shape:
+                connection = session.connection(bind_arguments={"mapper": shape.mapper})
+                of_shape[shape] = runs.setdefault(connection, [])
+            of_shape[shape].append(run)
+        transaction = self.transaction(session)
+        transaction.id = transaction.id or secrets.token_hex(16)
+        for connection, some in runs.items():
+            with self._database.schema_of_ours(connection):
+                write(connection, some, transaction=transaction.id, captured_at=self._clock.now(), report=self._report)
+
+    def take_write_lock(self, connection: Connection) -> None:
+        """On SQLite, before a transaction reads for us what it will write."""
+        with self._database.schema_of_ours(connection):
+            take_write_lock(connection)
+
+
+_NOTHING = Patterns()
+
+
+def _unreadable(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:
+    if isinstance(error, StatementError):
+        error.hide_parameters = True
+    return OutboxWriteError(
+        f"the subscriptions could not be read on {connection.engine.url!r}, so it is not known whether this flush must "
+        "be recorded, and it has failed: roll back, see that the webhook_ tables exist there, and try again"
+    )

@@ -35,6 +35,7 @@ from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import enricher
 from sqla_webhooks.errors import (
     Blocked,
+    BulkLimitExceeded,
     ConfigurationError,
     ConnectFailed,
     DatabaseBusy,
@@ -70,6 +71,7 @@ __all__ = [
     "Answer",
     "Attempt",
     "Blocked",
+    "BulkLimitExceeded",
     "Clock",
     "ConfigurationError",
     "ConnectFailed",

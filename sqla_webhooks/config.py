@@ -54,6 +54,9 @@ class Options(TypedDict, total=False):
     include: Several[Any]
     exclude: Several[Any]
     capture: Literal["subscribed", "all"]
+    capture_bulk: bool
+    bulk_limit: int
+    beyond_bulk_limit: Literal["fail", "skip"]
     coalesce: bool
     deliver: bool
     create_tables: bool
@@ -85,6 +88,10 @@ class Settings:
         exclude: Classes: do not capture these. Attributes: do not send them.
         capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
             so that `webhooks.events` has the history of everything.
+        capture_bulk: Whether bulk statements and the session's bulk methods are captured.
+        bulk_limit: How many rows one of them may be about.
+        beyond_bulk_limit: What happens to one that is about more. "fail": it raises `BulkLimitExceeded`. "skip": it is
+            done, its rows are not captured, and the log says so.
         coalesce: Whether the changes of one row in one transaction become one event.
         deliver: Whether this process sends; False where a separate worker does.
         create_tables: Whether `install()` creates the missing tables; False where Alembic does.
@@ -107,6 +114,9 @@ class Settings:
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
     capture: Literal["subscribed", "all"] = "subscribed"
+    capture_bulk: bool = True
+    bulk_limit: int = 100_000
+    beyond_bulk_limit: Literal["fail", "skip"] = "fail"
     coalesce: bool = True
     deliver: bool = True
     create_tables: bool = True
@@ -177,7 +187,7 @@ def _host(given: object) -> str:
 
 
 def _check(settings: Settings) -> None:
-    for name, lowest in (("batch_size", 1), ("concurrency", 1)):
+    for name, lowest in (("batch_size", 1), ("concurrency", 1), ("bulk_limit", 1)):
         _check_number(settings, name, lowest, whole=True)
     for name, least in (("batch_window", 0), ("poll_interval", 0.01)):
         _check_number(settings, name, least)
@@ -190,7 +200,7 @@ def _check(settings: Settings) -> None:
             "times the timeout"
         )
         raise ConfigurationError(message)
-    for name in ("allow_http", "coalesce", "deliver", "create_tables"):
+    for name in ("allow_http", "capture_bulk", "coalesce", "deliver", "create_tables"):
         if not isinstance(getattr(settings, name), bool):
             message = f"{name} is {getattr(settings, name)!r}: give True or False"
             raise ConfigurationError(message)
@@ -200,8 +210,14 @@ def _check(settings: Settings) -> None:
         if not callable(strategy) or isinstance(strategy, type):
             message = f"{name} is {strategy!r}: give a tenacity {name}_* strategy, such as {_EXAMPLES[name]}"
             raise ConfigurationError(message)
-    if settings.capture not in ("subscribed", "all"):
-        message = f"capture is {settings.capture!r}: write 'subscribed' or 'all'"
+    _check_choice(settings, "capture", "subscribed", "all")
+    _check_choice(settings, "beyond_bulk_limit", "fail", "skip")
+
+
+def _check_choice(settings: Settings, name: str, *choices: str) -> None:
+    value = getattr(settings, name)
+    if value not in choices:
+        message = f"{name} is {value!r}: write {' or '.join(map(repr, choices))}"
         raise ConfigurationError(message)
 
 

@@ -8,6 +8,7 @@ Every error of this library, in one tree.
     │   └── InvalidSubscription
     ├── NotFound                  no endpoint, event or delivery has that id
     ├── OutboxWriteError          raised out of flush(): the change cannot be recorded
+    ├── BulkLimitExceeded         a bulk statement about more rows than one may be
     ├── DatabaseBusy              the only connection is inside the application's transaction
     ├── SignatureError            verify(): the request is not from who it says
     └── DeliveryError             an attempt that got no answer
@@ -62,6 +63,15 @@ class OutboxWriteError(WebhooksError):
     Raised out of `Session.flush()` and `commit()`; the session needs
     `rollback()`, as after any failed flush. Letting the change through
     without its event would be a silent loss.
+    """
+
+
+class BulkLimitExceeded(WebhooksError):
+    """
+    A bulk statement, or a call of a bulk method, is about more rows than `bulk_limit` allows.
+
+    Its changes would not be told of, so it fails; what it has done, if it had
+    to be executed to know, is rolled back.
     """
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.sql.base import ExecutableOption
 
 from sqla_webhooks import signals, subscriptions
+from sqla_webhooks.capture.bulk import Bulk
 from sqla_webhooks.capture.factory import Factory, Listened
 from sqla_webhooks.capture.interest import Interest
 from sqla_webhooks.capture.listen import Capture
@@ -272,7 +273,10 @@ class Webhooks:
             clock=self.settings.clock,
             report=self._report,
         )
-        return Capture(listened, recorder=recorder, wake=self._thread.wake)
+        settings = self.settings
+        skip = settings.beyond_bulk_limit == "skip"
+        bulk = Bulk(recorder, limit=settings.bulk_limit, skip=skip) if settings.capture_bulk else None
+        return Capture(listened, recorder=recorder, bulk=bulk, wake=self._thread.wake)
 
     def _make_endpoints(self) -> Endpoints:
         rules = Rules(

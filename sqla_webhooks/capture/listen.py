@@ -16,8 +16,10 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
 
 from sqla_webhooks.capture import notes, unit_of_work
+from sqla_webhooks.capture.bulk import Bulk
 from sqla_webhooks.capture.factory import Listened
 from sqla_webhooks.capture.listeners import Listeners
+from sqla_webhooks.capture.methods import Methods
 from sqla_webhooks.capture.notes import Notes, PlanOf
 from sqla_webhooks.capture.plan import Plan, State
 from sqla_webhooks.capture.recorder import Recorder, Transaction
@@ -34,29 +36,35 @@ class Capture:
     Args:
         listened: The session class, or the one session, to listen to.
         recorder: Knows what is wanted, and writes it down.
+        bulk: Captures bulk writes; None if they are not captured.
         wake: Called after a transaction that wrote to the outbox has ended.
     """
 
-    def __init__(self, listened: Listened, *, recorder: Recorder, wake: Callable[[], None]) -> None:
+    def __init__(self, listened: Listened, *, recorder: Recorder, bulk: Bulk | None, wake: Callable[[], None]) -> None:
         self._listened = listened
         self._recorder = recorder
         self._wake = wake
-        self._listeners = Listeners(
-            listened,
-            {
-                "before_flush": self._before_flush,
-                "after_transaction_create": self._after_transaction_create,
-                "after_flush": self._after_flush,
-                "after_transaction_end": self._after_transaction_end,
-            },
-        )
+        listeners: dict[str, Callable[..., Any]] = {
+            "before_flush": self._before_flush,
+            "after_transaction_create": self._after_transaction_create,
+            "after_flush": self._after_flush,
+            "after_transaction_end": self._after_transaction_end,
+        }
+        if bulk is not None:
+            listeners["do_orm_execute"] = bulk.execute
+        self._listeners = Listeners(listened, listeners)
+        self._methods = Methods(listened, bulk) if bulk is not None else None
 
     def listen(self) -> None:
         """Start capturing, in sessions that are already open too."""
         self._listeners.add()
+        if self._methods is not None:
+            self._methods.wrap()
 
     def close(self, timeout: float) -> None:
         """Stop capturing; a flush that is with us is waited for, *timeout* seconds at most."""
+        if self._methods is not None:
+            self._methods.unwrap()
         self._listeners.remove(timeout)
 
     def endpoints_being_written(self, session: Session, connection: Connection) -> None:

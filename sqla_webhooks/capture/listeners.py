@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from sqla_webhooks.capture.factory import Listened
 
-Listener = Callable[..., None]
+Listener = Callable[..., Any]
 
 
 class Listeners:
@@ -57,12 +57,12 @@ class Listeners:
                 event.remove(self._listened, name, listener)
 
     def _unless_closed(self, listener: Listener) -> Listener:
-        def listen(*arguments: Any) -> None:
+        def listen(*arguments: Any) -> Any:
             if self._closed:
-                return
+                return None
             self._inside.add(threading.get_ident())
             try:
-                listener(*arguments)
+                return listener(*arguments)
             finally:
                 self._leave()
 

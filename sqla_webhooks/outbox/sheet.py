@@ -23,8 +23,8 @@ from sqla_webhooks.events import Change, Operation
 
 CREATED, UPDATED, DELETED = "c", "u", "d"
 
-_LETTERS = {Operation.CREATE: CREATED, Operation.UPDATE: UPDATED, Operation.DELETE: DELETED}
-_OPERATIONS = {letter: operation for operation, letter in _LETTERS.items()}
+LETTERS = {Operation.CREATE: CREATED, Operation.UPDATE: UPDATED, Operation.DELETE: DELETED}
+_OPERATIONS = {letter: operation for operation, letter in LETTERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def run_of(change: Change) -> Run:
         more["moved_from"] = parts(change.moved_from)
     if change.links:
         more["links"] = change.links
-    letter = _LETTERS[change.operation]
+    letter = LETTERS[change.operation]
     previous = [change.previous] if letter == UPDATED else []
     return layout, [[letter.upper(), more, *previous, *change.data.values()]]
 

@@ -1,0 +1,313 @@
+"""
+Writes of many rows without objects: ORM statements, and the session's bulk methods.
+
+Their rows are read before and after, by their primary keys; what differs has
+changed. Everything runs in the application's thread, on the connection and in
+the transaction of what it looks at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy.engine import Result
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.attributes import instance_state
+
+from sqla_webhooks.capture import snapshot
+from sqla_webhooks.capture.changed import Changed
+from sqla_webhooks.capture.inserts import Inserts
+from sqla_webhooks.capture.plan import Plan
+from sqla_webhooks.capture.recorder import Recorder
+from sqla_webhooks.capture.rows import Identity
+from sqla_webhooks.capture.snapshot import Snapshot, by_class, is_polymorphic, of_kinds
+from sqla_webhooks.capture.watch import OPTION, Watcher, watching
+from sqla_webhooks.errors import BulkLimitExceeded
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Operation:
+    """One statement, or one call of a bulk method: the rows it is about, and how they were."""
+
+    session: Session
+    recorder: Recorder
+    plan_for: Callable[[Mapper[Any]], Plan | None]
+    before: Snapshot = field(default_factory=Snapshot)
+
+    def note(self, wanted: Mapping[Plan, Iterable[Identity]]) -> None:
+        """Read rows as they are, those that are not read already."""
+        new = {plan: [one for one in some if one not in self.before.of.get(plan, {})] for plan, some in wanted.items()}
+        for plan, found in Snapshot.read(self.session, new).of.items():
+            self.before.of.setdefault(plan, {}).update(found)
+
+    def meet(self, mapper: Mapper[Any], connection: Connection, condition: ColumnElement[bool]) -> None:
+        """Note rows that new ones may meet."""
+        self.recorder.take_write_lock(connection)
+        kind = [mapper.polymorphic_on] if is_polymorphic(mapper) else []
+        query = select(*mapper.primary_key, *kind).where(condition).with_for_update(of=mapper.base_mapper.local_table)
+        width = len(mapper.primary_key)
+        found = [(tuple(row[:width]), row[width] if kind else None) for row in connection.execute(query)]
+        self.note(of_kinds(mapper, found, plan_for=self.plan_for))
+
+    def end(self, inserted: Mapping[Plan, Sequence[Identity]], *, moved: Mapping[Identity, Identity]) -> None:
+        """
+        Look what the rows have become, and write it down.
+
+        Raises:
+            OutboxWriteError: It could not be written.
+        """
+        wanted: dict[Plan, dict[Identity, None]] = {
+            plan: {moved.get(identity, identity): None for identity in some} for plan, some in self.before.of.items()
+        }
+        for plan, some in inserted.items():
+            wanted.setdefault(plan, {}).update(dict.fromkeys(some))
+        runs = snapshot.compare(self.before, Snapshot.read(self.session, wanted), moved=moved)
+        if runs.found:
+            self.recorder.write(self.session, runs.found)
+
+
+class Bulk:
+    """
+    Capture of bulk writes, for one installation.
+
+    Args:
+        recorder: Knows what is wanted, and writes it down.
+        limit: How many rows one operation may be about.
+        skip: Whether one of more rows goes uncaptured; if not, it fails.
+    """
+
+    def __init__(self, recorder: Recorder, *, limit: int, skip: bool) -> None:
+        self._recorder = recorder
+        self._limit = limit
+        self._skip = skip
+
+    def execute(self, state: ORMExecuteState) -> Result[Any] | None:
+        """
+        Execute an ORM statement that writes, and tell of its rows. In `do_orm_execute`.
+
+        Returns:
+            Its result; None if there is nothing to tell, and SQLAlchemy is to execute it.
+
+        Raises:
+            BulkLimitExceeded: It is about too many rows.
+            OutboxWriteError: The changes could not be written; the transaction is rolled back.
+        """
+        mapper = state.bind_mapper
+        if mapper is None or not state.is_orm_statement or not (state.is_insert or state.is_update or state.is_delete):
+            return None
+        operation = self._begin(state.session, [mapper])
+        if operation is None:
+            return None
+        if state.is_insert:
+            return self._insert(state, mapper, operation)
+        if state.is_executemany:
+            return self._update_by_key(state, mapper, operation)
+        return self._change(state, mapper, operation)
+
+    def _begin(self, session: Session, mappers: Iterable[Mapper[Any]]) -> _Operation | None:
+        """None if nobody wants to know."""
+        recorder = self._recorder
+        classes = list(dict.fromkeys(one for mapper in mappers for one in mapper.self_and_descendants))
+        patterns = recorder.subscribed(session, classes, first=True)
+        if not patterns:
+            return None
+        known = {one: recorder.wanted(session, one, patterns) for one in classes}
+        if not any(known.values()):
+            return None
+        return _Operation(session, recorder, lambda one: recorder.wanted(session, one, patterns))
+
+    # ------------------------------------------------------------------ statements
+
+    def _insert(self, state: ORMExecuteState, mapper: Mapper[Any], operation: _Operation) -> Result[Any] | None:
+        if isinstance(state.parameters, list) and self._is_too_much(len(state.parameters), mapper):
+            return None
+        session, statement = state.session, state.statement
+        inserts = Inserts(mapper, meet=lambda connection, rows: operation.meet(mapper, connection, rows))
+        asked = bool(statement._returning)  # type: ignore[attr-defined]  # noqa: SLF001  # nothing public tells
+        if asked:
+            statement = statement.returning(*_key_attributes(mapper))  # type: ignore[attr-defined]  # it is an INSERT
+        with self._looking_at(session, inserts, mapper):
+            result = state.invoke_statement(statement=statement, execution_options={OPTION: inserts})
+        with _or_nothing(session):
+            if asked:
+                inserts.identities, result = _without_key(result, width=len(mapper.primary_key))
+            self._end_inserts(operation, [(mapper, inserts)])
+        return result
+
+    def _update_by_key(self, state: ORMExecuteState, mapper: Mapper[Any], operation: _Operation) -> Result[Any] | None:
+        """`session.execute(update(User), [{"id": 1, "name": "new"}, …])`."""
+        parameters: Any = state.parameters
+        if self._is_too_much(len(parameters), mapper):
+            return None
+        self._note_by_key(operation, mapper, parameters)
+        result = state.invoke_statement()
+        with _or_nothing(state.session):
+            operation.end({}, moved={})
+        return result
+
+    def _change(self, state: ORMExecuteState, mapper: Mapper[Any], operation: _Operation) -> Result[Any]:
+        told = True
+
+        def tell(found: Sequence[tuple[Identity, Any]]) -> bool:
+            nonlocal told
+            told = not self._is_too_much(len(found), mapper)
+            if told:
+                operation.note(self._by_class(operation, mapper, found, known=bool(changed.kind)))
+            return told
+
+        changed = Changed(mapper, lock=self._recorder.take_write_lock, tell=tell)
+        with self._looking_at(state.session, changed, mapper):
+            result = state.invoke_statement(execution_options={OPTION: changed})
+        if told:
+            with _or_nothing(state.session):
+                operation.end({}, moved=changed.moved)
+        return result
+
+    # ------------------------------------------------------------------ the session's bulk methods
+
+    def save_objects(self, session: Session, objects: Sequence[object], save: Callable[[], None]) -> None:
+        """`Session.bulk_save_objects`: *save* does it."""
+        states = [instance_state(one) for one in objects]
+        mappers = list(dict.fromkeys(state.mapper for state in states))
+        operation = self._begin(session, mappers)
+        if operation is None or self._is_too_much(len(states), mappers[0]):
+            save()
+            return
+        new: list[Mapper[Any]] = []
+        for mapper in mappers:
+            some = [state for state in states if state.mapper is mapper]
+            old = [tuple(state.key[1]) for state in some if state.key is not None]
+            operation.note(by_class(session, mapper, old, plan_for=operation.plan_for))
+            new += [mapper] if len(old) < len(some) else []
+        self._insert_by_method(operation, new, save)
+
+    def insert_mappings(self, session: Session, mapper: Mapper[Any], insert: Callable[[], None]) -> None:
+        """`Session.bulk_insert_mappings`: *insert* does it."""
+        operation = self._begin(session, [mapper])
+        if operation is None:
+            insert()
+        else:
+            self._insert_by_method(operation, [mapper], insert)
+
+    def update_mappings(
+        self, session: Session, mapper: Mapper[Any], mappings: Sequence[Mapping[str, Any]], update: Callable[[], None]
+    ) -> None:
+        """`Session.bulk_update_mappings`: *update* does it."""
+        operation = self._begin(session, [mapper])
+        if operation is None or self._is_too_much(len(mappings), mapper):
+            update()
+            return
+        self._note_by_key(operation, mapper, mappings)
+        update()
+        with _or_nothing(session):
+            operation.end({}, moved={})
+
+    def _insert_by_method(
+        self, operation: _Operation, mappers: Sequence[Mapper[Any]], insert: Callable[[], None]
+    ) -> None:
+        session = operation.session
+        # Classes that share a table share a watcher: which class a row is of, the row says.
+        of_table = {mapper.primary_key[0].table: mapper for mapper in mappers}
+        shared = [mapper.base_mapper if is_polymorphic(mapper) else mapper for mapper in of_table.values()]
+        watchers = [(mapper, Inserts(mapper, meet=lambda *_: None)) for mapper in shared]
+        with ExitStack() as stack:
+            for mapper, inserts in watchers:
+                stack.enter_context(self._looking_at(session, inserts, mapper, every=True))
+            insert()
+        with _or_nothing(session):
+            self._end_inserts(operation, watchers)
+
+    # ------------------------------------------------------------------ what both share
+
+    @contextmanager
+    def _looking_at(
+        self, session: Session, watcher: Watcher, mapper: Mapper[Any], *, every: bool = False
+    ) -> Iterator[None]:
+        connection = session.connection(bind_arguments={"mapper": mapper})
+        with watching(connection, watcher, every=every):
+            yield
+
+    def _note_by_key(self, operation: _Operation, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> None:
+        session = operation.session
+        self._recorder.take_write_lock(session.connection(bind_arguments={"mapper": mapper}))
+        names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        identities = dict.fromkeys(tuple(row.get(name) for name in names) for row in rows)
+        operation.note(by_class(session, mapper, list(identities), plan_for=operation.plan_for))
+
+    def _by_class(
+        self, operation: _Operation, mapper: Mapper[Any], found: Sequence[tuple[Identity, Any]], *, known: bool
+    ) -> dict[Plan, list[Identity]]:
+        if known:
+            return of_kinds(mapper, found, plan_for=operation.plan_for)
+        identities = [identity for identity, _ in found]
+        return by_class(operation.session, mapper, identities, plan_for=operation.plan_for)
+
+    def _end_inserts(self, operation: _Operation, inserted: Iterable[tuple[Mapper[Any], Inserts]]) -> None:
+        new: dict[Plan, list[Identity]] = {}
+        for mapper, inserts in inserted:
+            known = [identity for identity in inserts.identities if None not in identity]
+            if len(known) < len(inserts.identities):
+                self._say_not_captured(mapper, "the database does not say which rows it has inserted")
+            if self._is_too_much(len(known), mapper):
+                return
+            for plan, some in by_class(operation.session, mapper, known, plan_for=operation.plan_for).items():
+                new.setdefault(plan, []).extend(some)
+        operation.end(new, moved={})
+
+    def _is_too_much(self, rows: int, mapper: Mapper[Any]) -> bool:
+        """
+        Whether an operation of so many rows goes uncaptured.
+
+        Raises:
+            BulkLimitExceeded: It must not.
+        """
+        if rows <= self._limit:
+            return False
+        what = f"{rows} rows of {mapper.class_.__qualname__} in one statement, and bulk_limit is {self._limit}"
+        if not self._skip:
+            message = (
+                f"{what}: write them in several statements, set a larger bulk_limit, or let such statements go "
+                "uncaptured with beyond_bulk_limit='skip'"
+            )
+            raise BulkLimitExceeded(message)
+        self._say_not_captured(mapper, what)
+        return True
+
+    def _say_not_captured(self, mapper: Mapper[Any], why: str) -> None:
+        logger.warning("changes of %s are not captured: %s", mapper.class_.__qualname__, why)
+
+
+@contextmanager
+def _or_nothing(session: Session) -> Iterator[None]:
+    """
+    Roll back what was written, if it cannot be told of.
+
+    An application that goes on after the error and commits would else commit a
+    change without its event.
+    """
+    try:
+        yield
+    except BaseException:
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        if transaction is not None and transaction.is_active:
+            transaction.rollback()
+        raise
+
+
+def _key_attributes(mapper: Mapper[Any]) -> list[Any]:
+    return [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
+
+
+def _without_key(result: Result[Any], *, width: int) -> tuple[list[Identity], Result[Any]]:
+    """The primary keys that stand last in each row of *result*, and the result that was asked for."""
+    asked = len(result.keys()) - width
+    frozen = result.freeze()
+    identities = [tuple(row[asked:]) for row in frozen()]
+    return identities, frozen().columns(*range(asked))

@@ -1,0 +1,168 @@
+"""
+Which rows an INSERT puts in: its watcher.
+
+A statement that does not say is asked for the primary keys, in such a way that
+its caller gets the result it would have got.
+
+SQLAlchemy has no public names for the parts of an INSERT: those with an
+underscore here are what its own compiler reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
+    Column,
+    ColumnElement,
+    Connection,
+    Insert,
+    Table,
+    UniqueConstraint,
+    and_,
+    exists,
+)
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Mapper
+
+from sqla_webhooks.capture.rows import Identity
+from sqla_webhooks.capture.watch import DML
+from sqla_webhooks.outbox.database import among, chunks
+
+#: Told, before rows are put in that may meet others, which rows those can be.
+Meet: TypeAlias = Callable[[Connection, ColumnElement[bool]], None]
+
+
+class Inserts:
+    """
+    The watcher of an operation that inserts.
+
+    Args:
+        mapper: The class whose rows they are.
+        meet: See `Meet`. Not called for a statement that fails if it meets a row.
+    """
+
+    def __init__(self, mapper: Mapper[Any], *, meet: Meet) -> None:
+        self._key: tuple[Any, ...] = tuple(mapper.primary_key)  # columns, of a table
+        self._meet = meet
+        #: What we have made of the statement that is being executed.
+        self._asked: Insert | None = None
+        #: Primary keys of the rows that were put in, or were met.
+        self.identities: list[Identity] = []
+
+    @property
+    def table(self) -> Table:
+        """Where the rows' primary keys are: of several tables, the first that is written."""
+        table: Table = self._key[0].table
+        return table
+
+    def before(self, connection: Connection, statement: DML, parameters: Any) -> DML:
+        """Ask for primary keys, if the statement would not give them."""
+        self._asked = None
+        if not isinstance(statement, Insert) or not self._is_of_key(statement):
+            return statement
+        conflicts = may_meet_others(statement)
+        if conflicts:
+            for condition in self._others(statement, parameters):
+                self._meet(connection, condition)
+        if statement._returning or statement._return_defaults:  # noqa: SLF001  # see above
+            return statement
+        if statement._multi_values or statement.select is not None:  # noqa: SLF001  # see above
+            self._asked = statement.returning(*self._key)
+        elif conflicts or isinstance(parameters, list) or set(self._key) != set(self.table.primary_key.columns):
+            self._asked = statement.return_defaults(*self._key)
+        return statement if self._asked is None else self._asked
+
+    def after(self, statement: DML, result: CursorResult[Any]) -> None:
+        """Read the primary keys, unless the caller asked for values: those are the caller's to read."""
+        if not isinstance(statement, Insert) or not self._is_of_key(statement):
+            return
+        if statement is not self._asked:
+            if not statement._returning:  # noqa: SLF001  # see above
+                self._read_inserted(result)
+            return
+        rows = result.all() if statement._returning else result.returned_defaults_rows  # noqa: SLF001  # see above
+        if rows is None:  # the database was not asked: the parameters had them
+            self._read_inserted(result)
+        else:
+            self.identities += [tuple(row._mapping[column] for column in self._key) for row in rows]  # noqa: SLF001  # public, by its documentation
+            _as_if_not_asked(result)
+
+    def _read_inserted(self, result: CursorResult[Any]) -> None:
+        columns = list(self.table.primary_key.columns)
+        places = [columns.index(column) for column in self._key]
+        rows: Any = result.inserted_primary_key_rows
+        self.identities += [tuple(row[place] for place in places) for row in rows]
+
+    def _is_of_key(self, statement: Insert) -> bool:
+        table = statement._annotations.get("_emit_insert_table", statement.table)  # noqa: SLF001  # of several, the one
+        return getattr(table, "fullname", None) == self.table.fullname
+
+    def _others(self, statement: Insert, parameters: Any) -> Iterator[ColumnElement[bool]]:
+        """Which rows the new ones can meet: those that are alike in what must be unique."""
+        values = list(_values(statement, parameters))
+        for columns in _unique(self.table):
+            if statement.select is not None:
+                yield _alike(statement, columns)
+                continue
+            tuples = {tuple(row.get(column.key) for column in columns): None for row in values}
+            known = [one for one in tuples if None not in one]
+            for some in chunks(known, width=len(columns)):
+                yield among(columns, some)
+
+
+def may_meet_others(statement: Insert) -> bool:
+    """Whether it does not just fail where a row is in its way: ON CONFLICT, ON DUPLICATE KEY, IGNORE, REPLACE."""
+    return statement._post_values_clause is not None or bool(statement._prefixes)  # noqa: SLF001  # see above
+
+
+def _as_if_not_asked(result: CursorResult[Any]) -> None:
+    """Give the caller the result of a statement that was not asked for primary keys."""
+    context: Any = result.context
+    if context._is_explicit_returning or not context.dialect.favor_returning_over_lastrowid:  # noqa: SLF001  # see above
+        result._metadata = result._no_result_metadata  # noqa: SLF001  # as it is made for a statement without rows
+    context._is_explicit_returning = False  # noqa: SLF001  # it was not
+
+
+def _unique(table: Table) -> Iterator[tuple[Column[Any], ...]]:
+    """What no two rows share."""
+    yield tuple(table.primary_key.columns)
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            yield tuple(constraint.columns)
+    for index in table.indexes:
+        if index.unique and all(isinstance(one, Column) for one in index.expressions):
+            yield tuple(index.columns)
+
+
+def _values(statement: Insert, parameters: Any) -> Iterator[Mapping[str, Any]]:
+    """The rows to put in, by the keys of columns, as far as their values are known here."""
+    several: Iterable[Mapping[Any, Any]]
+    if statement._multi_values:  # noqa: SLF001  # see above
+        several = [row for rows in statement._multi_values for row in rows]  # type: ignore[misc]  # noqa: SLF001  # mappings, by now
+    else:
+        several = parameters if isinstance(parameters, list) and parameters else [parameters or {}]
+        several = [{**(statement._values or {}), **row} for row in several]  # noqa: SLF001  # see above
+    for row in several:
+        known = {key if isinstance(key, str) else key.key: _value(one) for key, one in row.items()}
+        yield {key: one for key, one in known.items() if one is not None}
+
+
+def _value(given: Any) -> Any:
+    if isinstance(given, BindParameter):
+        return given.effective_value
+    return None if isinstance(given, ClauseElement) else given
+
+
+def _alike(statement: Insert, columns: tuple[Column[Any], ...]) -> ColumnElement[bool]:
+    """Whether one of the rows that the statement selects is alike; one that it gives no value for is not."""
+    names = list(statement._select_names or ())  # noqa: SLF001  # see above
+    select: Any = statement.select
+    rows = select.subquery()
+    given = dict(zip(names, rows.c, strict=True))
+    if not all(column.key in given for column in columns):
+        return columns[0].in_([])
+    return exists().where(and_(*(column == given[column.key] for column in columns)))

@@ -1,0 +1,148 @@
+"""
+Rows as they stand in the database at one instant, and what has become of them at another.
+
+For what changes rows without objects: bulk statements, and the database
+itself. In the application's thread, on the connection and in the transaction of
+what changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Mapper, Session
+
+from sqla_webhooks.capture import rows
+from sqla_webhooks.capture.plan import Plan
+from sqla_webhooks.capture.rows import Identity, Row
+from sqla_webhooks.capture.runs import Runs
+from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.outbox import sheet
+from sqla_webhooks.outbox.database import among, chunks
+
+#: How the rows of a class are captured; None if they are not.
+PlanFor: TypeAlias = Callable[[Mapper[Any]], Plan | None]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Rows, by class and primary key, in the order in which they were asked for."""
+
+    of: dict[Plan, dict[Identity, dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, session: Session, wanted: Mapping[Plan, Iterable[Identity]]) -> Snapshot:
+        """Those of *wanted* that are there."""
+        taken = cls()
+        for plan, identities in wanted.items():
+            asked = {identity: identity for identity in identities}
+            found = dict(rows.read(session, plan.shape, wanted=asked))
+            taken.of[plan] = {identity: found[identity] for identity in asked if identity in found}
+        return taken
+
+    def identities(self) -> dict[Plan, list[Identity]]:
+        return {plan: list(of_plan) for plan, of_plan in self.of.items()}
+
+
+def by_class(
+    session: Session, mapper: Mapper[Any], identities: Sequence[Identity], *, plan_for: PlanFor
+) -> dict[Plan, list[Identity]]:
+    """*identities* of rows of *mapper* or of classes derived from it, by how the class of each is captured."""
+    if not is_polymorphic(mapper):
+        plan = plan_for(mapper)
+        return {} if plan is None else {plan: list(identities)}
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    found = [
+        (identity, kind)
+        for some in chunks(identities)
+        for identity, kind in _kinds(connection, mapper, identities=some)
+    ]
+    return of_kinds(mapper, found, plan_for=plan_for)
+
+
+def of_kinds(
+    mapper: Mapper[Any], found: Iterable[tuple[Identity, Any]], *, plan_for: PlanFor
+) -> dict[Plan, list[Identity]]:
+    """The same, where the discriminator of each row is known."""
+    sorted_: dict[Plan, list[Identity]] = {}
+    for identity, kind in found:
+        plan = plan_for(mapper.polymorphic_map.get(kind, mapper))
+        if plan is not None:
+            sorted_.setdefault(plan, []).append(identity)
+    return sorted_
+
+
+def is_polymorphic(mapper: Mapper[Any]) -> bool:
+    """Whether a row of the class's table may be of another class, and its discriminator says of which."""
+    return mapper.polymorphic_on is not None and len(mapper.polymorphic_map) > 1 and not mapper.concrete
+
+
+def _kinds(
+    connection: Connection, mapper: Mapper[Any], *, identities: Sequence[Identity]
+) -> Iterable[tuple[Identity, Any]]:
+    key, kind = mapper.primary_key, [mapper.polymorphic_on]
+    query = select(*key, *kind).select_from(mapper.base_mapper.local_table)
+    for row in connection.execute(query.where(among(key, identities))):
+        yield tuple(row[:-1]), row[-1]
+
+
+def compare(before: Snapshot, after: Snapshot, *, moved: Mapping[Identity, Identity] | None = None) -> Runs:
+    """
+    What has become of the rows of *before*; those of *after* that it lacks are new.
+
+    Args:
+        moved: Primary keys that were changed, old to new.
+    """
+    moves = moved or {}
+    runs = Runs()
+    for plan, then in before.of.items():
+        now = after.of.get(plan, {})
+        for identity, old in then.items():
+            place = moves.get(identity, identity)
+            if (new := now.get(place)) is None:
+                _put(runs, plan, Operation.DELETE, (identity, old))
+            else:
+                _put_changed(runs, plan, identity, old=old, new=new, place=place)
+    for plan, now in after.of.items():
+        then = before.of.get(plan, {})
+        known = {moves.get(identity, identity) for identity in then}
+        for identity, values in now.items():
+            if identity not in known:
+                _put(runs, plan, Operation.CREATE, (identity, values))
+    return runs
+
+
+def _put_changed(
+    runs: Runs, plan: Plan, identity: Identity, *, old: Mapping[str, Any], new: dict[str, Any], place: Identity
+) -> None:
+    previous = {name: old[name] for name in new if name in old and not plan.is_same(name, old[name], new[name])}
+    if place != identity:
+        shape = plan.shape
+        change = Change(
+            resource=shape.resource,
+            operation=Operation.UPDATE,
+            identity=place,
+            data=new,
+            previous=previous,
+            changed=tuple(previous),
+            moved_from=identity,
+            table=shape.table,
+        )
+        runs.put_change(shape, change)
+    elif previous:
+        _put(runs, plan, Operation.UPDATE, (identity, new), previous)
+
+
+def _put(runs: Runs, plan: Plan, operation: Operation, row: Row, previous: dict[str, Any] | None = None) -> None:
+    identity, values = row
+    if plan.is_whole(values):
+        packed: sheet.Packed = [sheet.LETTERS[operation]]
+        runs.put(plan, packed if previous is None else [*packed, previous], plan.values(values))
+        return
+    shape, changes = plan.shape, previous or {}
+    runs.put_change(
+        shape, Change(shape.resource, operation, identity, values, changes, tuple(changes), table=shape.table)
+    )

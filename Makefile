@@ -1,9 +1,10 @@
-# Everything sets itself up: `make demo`, `make test`. Needs Python >= 3.11 and nothing else.
+# Everything sets itself up: `make demo`, `make test`, `make bench`. Needs Python >= 3.11 and nothing else.
 
 PYTHON ?= python3
 SA21 := .venv
 SA20 := .venv-sqlalchemy20
 LOWEST := .venv-lowest
+BENCH := .venv-bench
 # What the environments depend on: they are brought up to date when one of these changes.
 SETUP := Makefile pyproject.toml setup.cfg
 # The lower bounds of pyproject.toml, and the oldest urllib3 that will do.
@@ -11,7 +12,7 @@ BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 bli
 # Twice quiet, or setuptools warns of what an editable installation is.
 PIP := pip install -qq --disable-pip-version-check
 
-.PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long format clean
+.PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long bench format clean
 # Two builds in one tree would write to the same files.
 .NOTPARALLEL:
 
@@ -43,12 +44,16 @@ test-lowest: $(LOWEST)/.test
 test-long: $(SA21)/.test
 	$(SA21)/bin/python -m pytest -m "long or not long"
 
+# What the plug-in costs: docs/performance.md says what comes out.
+bench: $(BENCH)/.bench
+	$(BENCH)/bin/python -m benchmarks
+
 format: $(SA21)/.test
 	$(SA21)/bin/ruff check --fix
 	$(SA21)/bin/ruff format
 
 clean:
-	rm -rf $(SA21) $(SA20) $(LOWEST) build dist *.egg-info
+	rm -rf $(SA21) $(SA20) $(LOWEST) $(BENCH) build dist *.egg-info
 
 # setuptools keeps what it once built in build/, deleted modules too.
 define install-afresh
@@ -57,7 +62,7 @@ $(1)/bin/python -m $(PIP) --force-reinstall --no-deps .
 endef
 
 # A pip that knows dependency groups.
-$(SA21)/.pip $(SA20)/.pip $(LOWEST)/.pip: %/.pip:
+$(SA21)/.pip $(SA20)/.pip $(LOWEST)/.pip $(BENCH)/.pip: %/.pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $*
 	$*/bin/python -m $(PIP) --upgrade "pip>=25.1"
@@ -77,4 +82,8 @@ $(SA20)/.test: $(SA20)/.pip $(SETUP)
 
 $(LOWEST)/.test: $(LOWEST)/.pip $(SETUP)
 	$(LOWEST)/bin/python -m $(PIP) . $(BOUNDS) --group test
+	touch $@
+
+$(BENCH)/.bench: $(BENCH)/.pip $(SETUP)
+	$(BENCH)/bin/python -m $(PIP) --editable . --upgrade "SQLAlchemy>=2.1,<2.2" --group bench
 	touch $@

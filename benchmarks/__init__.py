@@ -1,0 +1,20 @@
+"""
+What the plug-in costs, as ratios to the same code without it.
+
+    model        the table that is written
+    variants     what is measured: SQLAlchemy alone, and with something installed
+    databases    SQLite in memory, and PostgreSQL from its wheel
+    workload     the writes, timed: what runs in a worker
+    workers      a process for each variant, and how the driver steps them
+    figures      times, ratios and tables
+
+Three programs, each `python -m benchmarks.NAME`, and all of them by
+`python -m benchmarks`:
+
+    write_path   inserts, updates and deletes in transactions of 100
+    flush_size   flushes of 1 to 10,000 objects
+    bulk_update  a bulk UPDATE against loading, changing and flushing the same rows
+
+Every figure comes from workers that take turns, batch by batch and in random
+order: what else the machine does hits all of them alike.
+"""

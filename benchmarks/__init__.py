@@ -6,7 +6,7 @@ What the plug-in costs, as ratios to the same code without it.
     databases    SQLite in memory, and PostgreSQL from its wheel
     workload     the writes, timed: what runs in a worker
     workers      a process for each variant, and how the driver steps them
-    figures      times, ratios and tables
+    figures      times, ratios and tables; `command`, what the programs have in common
 
 Three programs, each `python -m benchmarks.NAME`, and all of them by
 `python -m benchmarks`:

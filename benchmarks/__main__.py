@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks import write_path
+from benchmarks import bulk_update, command, flush_size, write_path
 
 if __name__ == "__main__":
-    write_path.main()
+    options = command.options(command.parser("benchmarks", __doc__).parse_args())
+    print(command.about())
+    write_path.run(options)
+    flush_size.run(options)
+    bulk_update.run(options)

@@ -17,6 +17,13 @@ class Times:
     def __add__(self, other: Times) -> Times:
         return Times(self.wall + other.wall, self.cpu + other.cpu)
 
+    def less(self, other: Times) -> Times:
+        return Times(self.wall - other.wall, self.cpu - other.cpu)
+
+    def by(self, number: int) -> Times:
+        """The share of one of *number*."""
+        return Times(self.wall / number, self.cpu / number)
+
     def over(self, other: Times) -> Times:
         """The ratio to another."""
         return Times(self.wall / other.wall, self.cpu / other.cpu)

@@ -59,6 +59,11 @@ CONTINUUM = {Variant.CONTINUUM_SUBQUERY: "subquery", Variant.CONTINUUM: "validit
 RECORDING = frozenset({*_SUBSCRIBED, *CONTINUUM})
 
 
+def subscribed() -> Variant:
+    """With the faster encoder, if this environment has it."""
+    return Variant.ORJSON if Variant.ORJSON.available else Variant.JSON
+
+
 def prepare(variant: Variant) -> None:
     """What must happen before the model and sqla_webhooks are imported."""
     if variant is Variant.JSON:

@@ -43,10 +43,17 @@ class Workload:
         self._ids: Sequence[int] = ()
 
     def warm_up(self) -> None:
-        """Fill what is filled once: caches of statements, of mappers, of plans."""
+        """
+        Fill what is filled once: caches of statements, of mappers, of plans.
+
+        What is there after that is frozen: a single collection of everything
+        takes a tenth of a phase, and would hit one variant and not another.
+        """
         for phase in LIFE:
             self.begin(phase)
             self.step(phase, size=100, transactions=3)
+        gc.collect()
+        gc.freeze()
 
     def begin(self, phase: Phase) -> None:
         """Before the steps of a phase, which go once through all rows that are there."""

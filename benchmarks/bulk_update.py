@@ -43,7 +43,7 @@ def run(options: Options) -> None:
         rows = [
             ["SQLAlchemy alone: loaded, changed, flushed", str(Times(1, 1)), ""],
             ["SQLAlchemy alone: one UPDATE", str(middle([one.alone for one in found])), ""],
-            ["captured: one UPDATE", str(middle([one.captured for one in found])), TARGET],
+            ["subscribed: one UPDATE", str(middle([one.captured for one in found])), TARGET],
         ]
         print(table([database, "ratio", "at most"], rows), end="\n\n")
         if missed := [one.recorded for one in found if one.recorded != TIMES * objects]:

@@ -35,8 +35,8 @@ def options(parsed: argparse.Namespace) -> Options:
 
 
 def about() -> str:
-    """The versions, in a line."""
-    found = [f"CPython {platform.python_version()}", f"{os.cpu_count()} cores"]
+    """The versions, in a line; and how busy the machine is, for a busy one spoils what the clock says."""
+    found = [f"{os.cpu_count()} cores", f"load {os.getloadavg()[0]:.1f}", f"CPython {platform.python_version()}"]
     for package in ("SQLAlchemy", "psycopg", "orjson", "SQLAlchemy-Continuum"):
         try:
             found.append(f"{package} {version(package)}")

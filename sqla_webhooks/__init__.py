@@ -22,6 +22,9 @@ Beside it:
     plugin       install() and Webhooks put the parts together
     endpoints    where events go, and `history`, what came of them: what people call
     resources    mapped classes as the outside sees them, and `subscriptions` to them
+    attributes   which of their attributes are sent: by `selection`, what install() says of
+                 classes, and by `declared`, what `mappers`' classes say of themselves
+    describe     all that, to be printed
     encoding     values as JSON; `naming`, what names say; `retry`, when to try again
     events       the values that travel; `config`, `errors`, `signals`
 """
@@ -31,6 +34,7 @@ from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery.sign import verify
+from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
 from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import enricher
 from sqla_webhooks.errors import (
@@ -80,6 +84,9 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "DeliveryState",
+    "DescribedAttribute",
+    "DescribedResource",
+    "Description",
     "Drained",
     "Endpoint",
     "EndpointError",

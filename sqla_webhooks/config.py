@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from sqla_webhooks._clock import Clock, SystemClock
@@ -53,6 +54,7 @@ class Options(TypedDict, total=False):
     allow_networks: Several[str | Network]
     include: Several[Any]
     exclude: Several[Any]
+    names: Mapping[Any, str]
     capture: Literal["subscribed", "all"]
     capture_bulk: bool
     bulk_limit: int
@@ -84,8 +86,10 @@ class Settings:
         allow_http: Whether an endpoint may be plain http.
         allow_hosts: Host names that may be reached whatever their addresses.
         allow_networks: Networks that may be reached though they are not public, such as "127.0.0.0/8".
-        include: Classes: capture only these. Attributes (`User.api_key`): send them though their names say secret.
-        exclude: Classes: do not capture these. Attributes: do not send them.
+        include: Classes: capture only these. Operations (`(Order, "create", "update")`): of this class only these.
+            Attributes (`User.api_key`): send them though their names say secret, or they are no columns.
+        exclude: Classes, operations of a class, attributes: not these.
+        names: Classes to the resources that they are called by.
         capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
             so that `webhooks.events` has the history of everything.
         capture_bulk: Whether bulk statements and the session's bulk methods are captured.
@@ -113,6 +117,7 @@ class Settings:
     allow_networks: tuple[Network, ...] = ()
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
+    names: Mapping[Any, str] = field(default_factory=dict)
     capture: Literal["subscribed", "all"] = "subscribed"
     capture_bulk: bool = True
     bulk_limit: int = 100_000
@@ -147,6 +152,7 @@ class Settings:
             "allow_hosts": frozenset(_host(one) for one in _several(self, "allow_hosts")),
             "include": _several(self, "include"),
             "exclude": _several(self, "exclude"),
+            "names": _names(self.names),
         }
         for name, value in normal.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
@@ -169,6 +175,13 @@ def _several(settings: Settings, name: str) -> tuple[Any, ...]:
         message = f"{name} is {given!r}: give a list, as in {name}=[{given!r}]"
         raise ConfigurationError(message)
     return tuple(given)
+
+
+def _names(given: object) -> Mapping[Any, str]:
+    if not isinstance(given, Mapping):
+        message = f'names is {given!r}: give a dict, as in names={{Order: "purchase_order"}}'
+        raise ConfigurationError(message)
+    return MappingProxyType(dict(given))  # which nobody changes later
 
 
 def _network(given: object) -> Network:

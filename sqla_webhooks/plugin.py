@@ -25,6 +25,7 @@ from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
+from sqla_webhooks.describe import Description, describe
 from sqla_webhooks.encoding import type_name
 from sqla_webhooks.endpoints import Effects, Endpoints, Rules
 from sqla_webhooks.enrich.enricher import EnricherFunction, register
@@ -146,7 +147,7 @@ class Webhooks:
         self._uninstalled = False
         self._factory = factory
         # First, since it may refuse what it is given, and nothing has been listened to by then.
-        self._resources = Resources(include=settings.include, exclude=settings.exclude)
+        self._resources = Resources(include=settings.include, exclude=settings.exclude, names=settings.names)
         self._database = Database(engine)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
         self._interest = Interest(settings.clock, everything=settings.capture == "all")
@@ -163,6 +164,19 @@ class Webhooks:
     ) -> Callable[[EnricherFunction[T]], EnricherFunction[T]]:
         """As the module's `@enricher`, for this installation alone; runs after those."""
         return register(self._enriching, model, options=options)
+
+    def describe(self) -> Description:
+        """
+        What is captured: `print(webhooks.describe())`.
+
+        Returns:
+            Each mapped class of this process, captured or not: its resource, its operations, its attributes, and what
+            has decided which of them are sent.
+
+        Raises:
+            SQLAlchemyError: A mapped class is not yet complete, or wrongly mapped.
+        """
+        return describe(self._resources)
 
     def drain(self, timeout: float | None = None) -> Drained:
         """
@@ -249,6 +263,7 @@ class Webhooks:
             database,
             settings,
             lead=Lead(database),
+            wanted=self._resources.wanted,
             fan_out=FanOut(database, keep_all=settings.capture == "all"),
             enrich=Enrichment(database, self._resources, signals=(signals.enriching, self._enriching)).enrich,
             reconsideration=Reconsideration(database),
@@ -281,7 +296,9 @@ class Webhooks:
     def _make_endpoints(self) -> Endpoints:
         rules = Rules(
             check_url=self._policy.check_url,
-            check_events=lambda patterns: subscriptions.check(patterns, self._resources.names()),
+            check_events=lambda patterns: subscriptions.check(
+                patterns, self._resources.names(), never=self._resources.never()
+            ),
             check_secret=sign.check_secret,
             make_secret=sign.generate_secret,
         )

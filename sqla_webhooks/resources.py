@@ -12,13 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import JSON, Column, ColumnElement, Table
-from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import MANYTOONE, ColumnProperty, Mapper, QueryableAttribute, mapperlib
+from sqlalchemy import JSON, Column, ColumnElement
+from sqlalchemy.orm import MANYTOONE, ColumnProperty, Mapper
 
-from sqla_webhooks import models
+from sqla_webhooks import attributes, declared, models
+from sqla_webhooks.attributes import Attribute
+from sqla_webhooks.declared import Declared
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.naming import says_secret, snake_case
+from sqla_webhooks.events import Event, Operation
+from sqla_webhooks.mappers import full_name, mapped, table_name
+from sqla_webhooks.naming import snake_case
+from sqla_webhooks.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +34,12 @@ class Shape:
     resource: str
     table: str
     mapper: Mapper[Any]
-    #: Attribute name to column, for every attribute that is sent.
-    columns: Mapping[str, Column[Any]]
+    #: Attribute name to column, or expression, for every attribute that is sent.
+    columns: Mapping[str, ColumnElement[Any]]
+    #: Those that are columns, in the same order; and those that are expressions. The database works these out, so no
+    #: object knows them after a flush.
+    stored: tuple[str, ...]
+    expressions: frozenset[str]
     #: The attributes of the primary key, in key order.
     key: tuple[str, ...]
     key_columns: tuple[ColumnElement[Any], ...]
@@ -43,6 +51,38 @@ class Shape:
     json: frozenset[str]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Standing:
+    """How a class stands to the outside, before its attributes are looked at. Configures no mapper."""
+
+    mapper: Mapper[Any]
+    said: Declared
+    resource: str
+    table: str
+    operations: frozenset[Operation]
+    #: Why it is not captured; empty if it is.
+    why_not: str
+    #: Whether that is nobody's wish, and must be told.
+    is_mistake: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Examined:
+    """All that is decided of a class: of itself, and of its attributes."""
+
+    standing: Standing
+    attributes: tuple[Attribute, ...]
+    #: Those of the primary key, in its order.
+    key: tuple[str, ...]
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not captured; empty if it is."""
+        if self.standing.why_not:
+            return self.standing.why_not
+        return "" if set(self.key) <= {one.name for one in self.attributes if one.sent} else _NO_KEY
+
+
 class Resources:
     """
     The shapes of one installation.
@@ -51,13 +91,23 @@ class Resources:
     never changed; when two threads make the same one, the first is kept.
     """
 
-    def __init__(self, *, include: Iterable[Any] = (), exclude: Iterable[Any] = ()) -> None:
-        self._only, self._named = _classes_and_attributes("include", include)
-        self._without, self._unsent = _classes_and_attributes("exclude", exclude)
+    def __init__(
+        self, *, include: Iterable[Any] = (), exclude: Iterable[Any] = (), names: Mapping[Any, Any] | None = None
+    ) -> None:
+        """
+        Understand what `install()` was told.
+
+        Raises:
+            ConfigurationError: It makes no sense, or what a class that is mapped by now says of itself.
+        """
+        self._selection = Selection.of(include=include, exclude=exclude, names=names)
+        self._standings: dict[Mapper[Any], Standing] = {}
         self._shapes: dict[Mapper[Any], Shape | None] = {}
+        for mapper in mapped():
+            attributes.check_needed(mapper, declared.declared(mapper), self._selection)
 
     def shape(self, mapper: Mapper[Any]) -> Shape | None:
-        """The shape of *mapper*, or None if its class is not captured."""
+        """The shape of *mapper*, or None if its class is not captured. Raises nothing: a flush may ask."""
         try:
             return self._shapes[mapper]
         except KeyError:
@@ -71,9 +121,59 @@ class Resources:
         """Every resource captured, of the classes mapped so far in this process."""
         return frozenset(shape.resource for shape in self._all())
 
+    def never(self) -> frozenset[str]:
+        """The event types of these resources that there are not, since their operations are left out."""
+        every, some = set(), set()
+        for one in map(self.standing, (shape.mapper for shape in self._all())):
+            every |= {f"{one.resource}.{operation.verb}" for operation in Operation}
+            some |= {f"{one.resource}.{operation.verb}" for operation in one.operations}
+        return frozenset(every - some)
+
+    def wanted(self, events: Iterable[Event]) -> list[Event]:
+        """
+        *events* without those of operations that are left out.
+
+        Asked of what a transaction came to, not of each change: a row that it has
+        created and updated was created. Those of classes that this process does
+        not map, or does not capture, are for those to judge who wrote them.
+        """
+        standings = [one for one in map(self.standing, mapped()) if not one.why_not]
+        left_out = {
+            (one.resource, one.table, operation) for one in standings for operation in declared.EVERY - one.operations
+        } - {(one.resource, one.table, operation) for one in standings for operation in one.operations}
+        return [one for one in events if (one.resource, one.table, one.operation) not in left_out]
+
     def mapper(self, resource: str, table: str) -> Mapper[Any] | None:
         """The mapper behind a resource, if this process maps it."""
         return next((one.mapper for one in self._all() if (one.resource, one.table) == (resource, table)), None)
+
+    def standing(self, mapper: Mapper[Any]) -> Standing:
+        """How the class of *mapper* stands to the outside."""
+        if mapper not in self._standings:
+            self._standings[mapper] = self._stand(mapper)
+        return self._standings[mapper]
+
+    def examine(self, mapper: Mapper[Any]) -> Examined:
+        """All that is decided of the class of *mapper*."""
+        standing = self.standing(mapper)
+        key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        found = () if standing.is_mistake else attributes.attributes(mapper, standing.said, self._selection)
+        return Examined(standing, found, key)
+
+    def _stand(self, mapper: Mapper[Any]) -> Standing:
+        cls, selection, mistake = mapper.class_, self._selection, ""
+        try:
+            said = declared.declared(mapper)
+        except ConfigurationError as error:  # of a class that was mapped after `install()`
+            said, mistake = Declared(), str(error)
+        name = selection.called.get(cls) or said.name or snake_case(cls.__name__)
+        why_not = mistake or selection.why_not(cls, said)
+        if any(getattr(table, "fullname", "") in models.metadata.tables for table in mapper.tables):
+            why_not = "a table of ours"  # by name, since they may be mapped by reflection too
+        elif not why_not and not name:
+            mistake = why_not = _NO_NAME
+        operations = selection.operations(cls, said)
+        return Standing(mapper, said, name, table_name(mapper), operations, why_not, bool(mistake))
 
     def _all(self) -> list[Shape]:
         return [shape for mapper in mapped() if (shape := self.shape(mapper)) is not None]
@@ -83,96 +183,69 @@ class Resources:
         for other in list(self._shapes.values()):
             if other is not None and other.resource == shape.resource and other.table != shape.table:
                 logger.warning(
-                    "%s and %s are both sent as %r: rename one, or leave it out with exclude=[...]",
-                    *(_full_name(other.mapper), _full_name(shape.mapper), shape.resource),
+                    "%s and %s are both sent as %r: rename one with names={...}, or leave it out with exclude=[...]",
+                    *(full_name(other.mapper.class_), full_name(shape.mapper.class_), shape.resource),
                 )
 
     def _make(self, mapper: Mapper[Any]) -> Shape | None:
-        if not self._captured(mapper):
+        examined = self.examine(mapper)
+        if examined.why_not:
+            if examined.standing.is_mistake or examined.why_not is _NO_KEY:
+                logger.error("%s is not captured: %s", full_name(mapper.class_), examined.why_not)
             return None
-        resource = snake_case(mapper.class_.__name__)
-        if not resource:
-            logger.warning("%s is not captured: no name can be made of its name", _full_name(mapper))
-            return None
-        columns, secret = self._columns(mapper)
-        key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
-        if not columns.keys() >= set(key):
-            logger.warning(
-                "%s is not captured: its primary key is left out, and without it no row can be named; take it out of "
-                "exclude=[...] or, if it is left out for its name, name it in include=[...]",
-                mapper.class_.__qualname__,
-            )
-            return None
-        if secret:
-            logger.info("%s: left out, for their names say secret: %s", mapper.class_.__qualname__, sorted(secret))
+        _tell_what_is_left_out(mapper, examined.attributes)
+        sent = [one for one in examined.attributes if one.sent]
+        columns = {one.name: one.column for one in sent if one.column is not None}
         return Shape(
-            resource=resource,
-            table=_table_name(mapper),
+            resource=examined.standing.resource,
+            table=examined.standing.table,
             mapper=mapper,
             columns=columns,
-            key=key,
+            stored=tuple(one.name for one in sent if not one.is_expression),
+            expressions=frozenset(one.name for one in sent if one.is_expression),
+            key=examined.key,
             key_columns=tuple(mapper.primary_key),
-            volatile=frozenset(name for name in columns if _volatile(mapper, name)),
+            volatile=frozenset(one.name for one in sent if one.prop is not None and _volatile(mapper, one.prop)),
             foreign=_foreign(mapper, columns),
             json=frozenset(name for name, column in columns.items() if _holds_json(column)),
         )
 
-    def _captured(self, mapper: Mapper[Any]) -> bool:
-        """Whether the class is wanted, and is not a view of our own tables."""
-        if any(getattr(table, "fullname", "") in models.metadata.tables for table in mapper.tables):
-            return False  # by name, since they may be mapped by reflection too
-        if any(issubclass(mapper.class_, one) for one in self._without):
-            return False
-        return not self._only or any(issubclass(mapper.class_, one) for one in self._only)
 
-    def _columns(self, mapper: Mapper[Any]) -> tuple[dict[str, Column[Any]], frozenset[str]]:
-        """What is sent, and what is not because it says secret."""
-        columns, secret = {}, set()
-        for prop in mapper.column_attrs:
-            column = prop.columns[0]
-            if not isinstance(column, Column) or _names(mapper, prop.key, self._unsent):
-                continue  # a column_property of an expression is no column; an excluded one is not sent
-            hidden = says_secret(prop.key) or says_secret(column.name)
-            if hidden and not _names(mapper, prop.key, self._named):
-                secret.add(prop.key)
-            else:
-                columns[prop.key] = column
-        return columns, frozenset(secret)
+_NO_NAME = "no name can be made of its name: give it one with names={...}"
+_NO_KEY = (
+    "its primary key is left out, and without it no row can be named; take it out of exclude=[...], or, if it is left "
+    "out for its name, name it in include=[...]"
+)
 
 
-def mapped() -> list[Mapper[Any]]:
-    """
-    Every mapper of this process, by class name.
-
-    SQLAlchemy has no public listing across registries; its own
-    `configure_mappers()` walks the same one.
-    """
-    while True:
-        try:
-            registries = mapperlib._all_registries()  # noqa: SLF001  # see above
-            mappers = {mapper for registry in registries for mapper in registry.mappers}
-        except RuntimeError:  # a class was being mapped in another thread, and the listing changed under our eyes
-            continue
-        return sorted(mappers, key=_full_name)
-
-
-def _full_name(mapper: Mapper[Any]) -> str:
-    return f"{mapper.class_.__module__}.{mapper.class_.__qualname__}"
+def _tell_what_is_left_out(mapper: Mapper[Any], found: Iterable[Attribute]) -> None:
+    cls = mapper.class_.__qualname__
+    by_why: dict[str, list[str]] = {}
+    for one in found:
+        by_why.setdefault(one.why, []).append(one.name)
+    if secret := by_why.get(attributes.SECRET):
+        logger.info("%s: left out, for their names say secret: %s", cls, sorted(secret))
+    if no_sql := by_why.get(attributes.NO_SQL):
+        logger.error(
+            "%s: left out, for these hybrids have no form in SQL: %s; give them an expression, or let an enricher add "
+            "them",
+            *(cls, sorted(no_sql)),
+        )
 
 
-def _volatile(mapper: Mapper[Any], name: str) -> bool:
+def _volatile(mapper: Mapper[Any], prop: ColumnProperty[Any]) -> bool:
     """Whether an UPDATE may change the column by itself: onupdate, computed, a version counter."""
-    columns = mapper.attrs[name].columns
     return any(
         column.onupdate is not None
         or column.server_onupdate is not None
         or column.computed is not None
         or column is mapper.version_id_col
-        for column in columns
+        for column in prop.columns
+        if isinstance(column, Column)
     )
 
 
-def _foreign(mapper: Mapper[Any], columns: Mapping[str, Column[Any]]) -> dict[str, tuple[str, ...]]:
+def _foreign(mapper: Mapper[Any], columns: Mapping[str, ColumnElement[Any]]) -> dict[str, tuple[str, ...]]:
     return {
         relation.key: tuple(key for key, column in columns.items() if column in relation.local_columns)
         for relation in mapper.relationships
@@ -180,39 +253,5 @@ def _foreign(mapper: Mapper[Any], columns: Mapping[str, Column[Any]]) -> dict[st
     }
 
 
-def _table_name(mapper: Mapper[Any]) -> str:
-    """The same in every process: of the class's own table, or of all that it selects from."""
-    table = mapper.local_table
-    # As plain text: the names of tables are of a type of their own, which a JSON library does not know.
-    return str(table.fullname) if isinstance(table, Table) else "+".join(sorted(one.fullname for one in mapper.tables))
-
-
-def _holds_json(column: Column[Any]) -> bool:
+def _holds_json(column: ColumnElement[Any]) -> bool:
     return isinstance(column.type, JSON) or isinstance(getattr(column.type, "impl", None), JSON)
-
-
-def _names(mapper: Mapper[Any], key: str, attributes: Iterable[tuple[type, str]]) -> bool:
-    return any(key == name and issubclass(mapper.class_, owner) for owner, name in attributes)
-
-
-def _classes_and_attributes(setting: str, given: Iterable[Any]) -> tuple[tuple[type, ...], frozenset[tuple[type, str]]]:
-    """Sort the entries of `include` or `exclude` by what they name."""
-    classes, attributes = [], set()
-    for one in given:
-        if isinstance(one, QueryableAttribute) and _is_column(one.property):
-            attributes.add((one.parent.class_, one.property.key))
-        elif isinstance(one, type) and _is_mapped(one):
-            classes.append(one)
-        else:
-            message = f"{setting} has {one!r}: name mapped classes (User) or their columns (User.api_key)"
-            raise ConfigurationError(message)
-    return tuple(classes), frozenset(attributes)
-
-
-def _is_column(prop: Any) -> bool:
-    return isinstance(prop, ColumnProperty) and isinstance(prop.columns[0], Column)
-
-
-def _is_mapped(cls: type) -> bool:
-    """Mapped itself, or a base of mapped classes such as a mixin or an abstract base."""
-    return sa_inspect(cls, raiseerr=False) is not None or any(issubclass(mapper.class_, cls) for mapper in mapped())

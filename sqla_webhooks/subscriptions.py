@@ -20,6 +20,8 @@ VERBS = tuple(operation.verb for operation in Operation)
 
 # Standard Webhooks 1.0, "Payload structure": parts of [a-zA-Z0-9_] joined by dots.
 _PART = re.compile(r"[A-Za-z0-9_]+")
+#: With its verb it fits the columns of `webhook_event`.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,21 @@ class Patterns:
         return self.everything or bool(self.resources or self.verbs or self.types)
 
 
-def check(patterns: Iterable[str], resources: Collection[str]) -> tuple[str, ...]:
+def is_name(word: object) -> bool:
+    """Whether a resource can be called so: in a pattern, in a type of the specification's form, and in the database."""
+    return isinstance(word, str) and _PART.fullmatch(word) is not None and len(word) <= _LONGEST_NAME
+
+
+def check(
+    patterns: Iterable[str], resources: Collection[str], *, never: Collection[str] = frozenset()
+) -> tuple[str, ...]:
     """
     The patterns as they are stored: in the order given, without duplicates.
 
     Args:
         patterns: What the caller asks for.
         resources: Every resource whose changes are captured.
+        never: Event types of these resources that there are not, since their operations are left out.
 
     Raises:
         InvalidSubscription: No pattern, a malformed one, or one that can
@@ -90,11 +100,11 @@ def check(patterns: Iterable[str], resources: Collection[str]) -> tuple[str, ...
         )
         raise InvalidSubscription(message)
     for pattern in given:
-        _check_one(pattern, resources)
+        _check_one(pattern, resources, never=never)
     return tuple(dict.fromkeys(given))
 
 
-def _check_one(pattern: str, resources: Collection[str]) -> None:
+def _check_one(pattern: str, resources: Collection[str], *, never: Collection[str]) -> None:
     if pattern == EVERYTHING:
         return
     parts = pattern.split(".") if isinstance(pattern, str) else []
@@ -113,6 +123,9 @@ def _check_one(pattern: str, resources: Collection[str]) -> None:
         known = sorted(resources)
         close = _closest(resource, known)
         _refuse(pattern, f"no captured class is called {resource!r}", known, instead=close and f"{close}.{verb}")
+    if pattern in never:
+        known = [type_ for type_ in (f"{resource}.{one}" for one in VERBS) if type_ not in never]
+        _refuse(pattern, "that operation of the class is left out", known, instead="")
 
 
 def _closest(wrong: str, known: Collection[str]) -> str:

@@ -48,6 +48,7 @@ def test_the_defaults() -> None:
         "allow_networks": (),
         "include": (),
         "exclude": (),
+        "names": {},
         "capture": "subscribed",
         "coalesce": True,
         "deliver": True,
@@ -87,7 +88,8 @@ def test_every_setting_can_be_given() -> None:
         allow_hosts=["Localhost.", "example.ORG", "example.org"],
         allow_networks=["127.0.0.0/8", ip_network("::1/128"), "10.0.0.1"],
         include=[Order, Customer.api_key],
-        exclude=(Customer,),
+        exclude=(Customer, (Order, "delete")),
+        names={Order: "purchase"},
         capture="all",
         coalesce=False,
         deliver=False,
@@ -100,7 +102,8 @@ def test_every_setting_can_be_given() -> None:
     assert given.allow_hosts == {"localhost", "example.org"}
     assert given.allow_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.0.0.1/32"))
     assert given.include == (Order, Customer.api_key)
-    assert given.exclude == (Customer,)
+    assert given.exclude == (Customer, (Order, "delete"))
+    assert given.names == {Order: "purchase"}
     assert given.capture == "all"
     assert (given.allow_http, given.coalesce, given.deliver, given.create_tables) == (True, False, False, False)
 
@@ -119,12 +122,14 @@ def test_settings_are_frozen(name: str) -> None:
 
 def test_a_list_that_is_changed_later_changes_no_setting() -> None:
     hosts, networks, include = ["a.example"], ["10.0.0.0/8"], [Order]
-    given = settings(allow_hosts=hosts, allow_networks=networks, include=include)
-    for one in (hosts, networks, include):
+    names: dict[type, str] = {Order: "purchase"}
+    given = settings(allow_hosts=hosts, allow_networks=networks, include=include, names=names)
+    for one in (hosts, networks, include, names):
         one.clear()
     assert given.allow_hosts == {"a.example"}
     assert given.allow_networks == (ip_network("10.0.0.0/8"),)
     assert given.include == (Order,)
+    assert given.names == {Order: "purchase"}
 
 
 # --------------------------------------------------------------------------- what is refused

@@ -42,7 +42,7 @@ def of_created(state: State, plan: Plan, before: State | None, notes: Notes) -> 
     current, shape = state.dict, plan.shape
     # What nobody set is NULL, unless the database is to say; or unless another row stands there.
     unset = shape.columns.keys() - current.keys() - state.expired_attributes if before is None else ()
-    data = {key: current.get(key) for key in shape.columns if key in current or key in unset}
+    data = {key: current.get(key) for key in shape.stored if key in current or key in unset}
     missing = frozenset(shape.columns.keys() - data.keys())
     if before is not None and before.mapper is state.mapper:
         # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
@@ -53,7 +53,7 @@ def of_created(state: State, plan: Plan, before: State | None, notes: Notes) -> 
 
 def of_unlinked(state: State, plan: Plan, linked: Links) -> Draft:
     """A row of which nothing was set, and that is linked to another no more."""
-    data = {key: state.dict[key] for key in plan.shape.columns if key in state.dict}
+    data = {key: state.dict[key] for key in plan.shape.stored if key in state.dict}
     return Draft(plan, Operation.UPDATE, data, frozenset(plan.shape.columns.keys() - data.keys()), {}, links=linked)
 
 
@@ -71,13 +71,15 @@ def of_updated(state: State, plan: Plan, note: Note | None) -> Draft | None:
         # Set during the flush, by a listener, on an object whose row was read before it.
         late = [key for key, old in previous.items() if is_unknown(old) and key in note.loaded]
         previous.update((key, note.loaded[key]) for key in late)
+    if shape.expressions:  # not written, whoever set them
+        previous = {key: old for key, old in previous.items() if key not in shape.expressions}
     if not previous and not linked:
         return None
     values = current
     if note is not None and note.loaded:
         untouched = note.loaded.keys() - previous.keys()
         values = {**{key: note.loaded[key] for key in untouched}, **current}
-    data = {key: values[key] for key in shape.columns if key in values}
+    data = {key: values[key] for key in shape.stored if key in values}
     missing = shape.columns.keys() - data.keys()
     if missing and not linked and not _may_be_written(previous, data, plan):
         return None  # nothing was set, so nothing was written: not worth a query

@@ -160,7 +160,7 @@ def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) 
         if plan is None:
             continue
         before = replaced.get(state.mapper.identity_key_from_instance(state.obj())) if replaced else None
-        if before is None and not state.expired_attributes:
+        if before is None and not state.expired_attributes and not plan.shape.expressions:
             # What nobody set, and the database was not to say, is NULL.
             values = tuple(map(state.dict.get, plan.layout.attributes))
             runs.put(plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None)
@@ -172,7 +172,7 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
     for plan, states in planned:
         for state in states:
             note = notes.get(state)
-            if (previous := _differences(state, plan, note)) is None:
+            if plan.shape.expressions or (previous := _differences(state, plan, note)) is None:
                 if (draft := drafts.of_updated(state, plan, note)) is not None:
                     runs.put_draft(draft)
             elif previous or plan.links:

@@ -1,5 +1,5 @@
 """
-The relay's path, once through: take, coalesce, enrich, fan out, claim, send, record.
+The relay's path, once through: take, coalesce, leave out, enrich, fan out, claim, send, record.
 
 No step calls the next; they are all called here. Each database step is one
 short transaction of its own, and none is open while an enricher's code, a
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,6 +66,7 @@ class Relay:
     Used by one thread at a time: the relay's, or the one that drains.
 
     Args:
+        wanted: Leaves out the events that were not asked for.
         enrich: Adds to events what the application's enrichers say.
         keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers, and
             returns the revision of the endpoints.
@@ -79,6 +80,7 @@ class Relay:
         settings: Settings,
         *,
         lead: Lead,
+        wanted: Callable[[Iterable[Event]], list[Event]],
         fan_out: FanOut,
         enrich: Callable[[Sequence[Event]], list[Event]],
         reconsideration: Reconsideration,
@@ -90,6 +92,7 @@ class Relay:
         self._settings = settings
         self._clock = settings.clock
         self._lead = lead
+        self._wanted = wanted
         self._fan_out = fan_out
         self._reconsideration = reconsideration
         self._enrich = enrich
@@ -119,7 +122,8 @@ class Relay:
         try:
             batch = self._take() if taking else _NOTHING
             leads = bool(batch.rows) and self._lead.acquire(now=self._clock.now())
-            events = self._enrich(coalesce(batch.rows, together=self._settings.coalesce)) if leads else []
+            changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
+            events = self._enrich(self._wanted(changed)) if changed else []
             messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
             published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
         except Exception:

@@ -120,8 +120,8 @@ def _unless_named(*, is_column: bool, secret: bool) -> tuple[bool, str]:
 def _expression(cls: type, name: str) -> ColumnElement[Any] | None:
     """A hybrid as SQL, if it has such a form."""
     try:
-        found = getattr(cls, name)
-        while hasattr(found, "__clause_element__"):
+        found = getattr(cls, name).__clause_element__()
+        if not isinstance(found, ColumnElement):  # it stands for an attribute
             found = found.__clause_element__()
     except Exception:  # noqa: BLE001  # the application's own code, which may never have been called with a class
         return None

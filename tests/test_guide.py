@@ -15,6 +15,7 @@ from sqlalchemy import Engine, ForeignKey
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
+    column_property,
     joinedload,
     mapped_column,
     relationship,
@@ -26,7 +27,7 @@ from support.receiver import Receiver
 from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
 
 import sqla_webhooks
-from sqla_webhooks import DeliveryError, Webhooks, enriching
+from sqla_webhooks import DeliveryError, Operation, Webhooks, enriching
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
 BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -123,6 +124,37 @@ def test_enrichers(application: Application) -> None:
     application.webhooks.drain()
 
     assert application.receiver.events()[0]["data"]["customer"] == {"id": 1, "email": "a@example.com"}
+
+
+def test_what_is_captured(application: Application) -> None:
+    class Here(DeclarativeBase):
+        pass
+
+    class AuditLog(Here):
+        __tablename__ = "guide_audit"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Client(Here):
+        __tablename__ = "guide_client"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        notes: Mapped[str]
+
+    names = {"Base": Here, "AuditLog": AuditLog, "Customer": Client, "Session": sessionmaker(application.engine)}
+    application.names |= names | {"Mapped": Mapped, "mapped_column": mapped_column, "column_property": column_property}
+    application.names["__name__"] = __name__  # where SQLAlchemy looks for what annotations name
+    try:
+        application.run("class Order(Base):")
+        with sqla_webhooks.install(application.names["Session"]) as webhooks:
+            said = webhooks.describe()
+    finally:
+        Here.registry.dispose()
+
+    order = said[application.names["Order"]]
+    assert (order.name, order.operations) == ("order", (Operation.CREATE, Operation.UPDATE))
+    assert sorted(one.name for one in order.sent) == ["api_key", "id", "label", "title"]
+    assert said[AuditLog].why_not == "exclude"
+    assert said[Client].operations == (Operation.CREATE, Operation.UPDATE)
+    assert [one.name for one in said[Client].sent] == ["id"]
 
 
 def test_strategies(application: Application) -> None:

@@ -15,8 +15,12 @@ from sqlalchemy.orm import DeclarativeBase, column_property, mapped_column
 def base() -> Iterator[type[Any]]:
     """A declarative base, whose classes are mapped no longer afterwards."""
 
+    kept: list[type[Any]] = []  # a mapper does not keep its class
+
     class Base(DeclarativeBase):
-        pass
+        def __init_subclass__(cls, **options: Any) -> None:
+            super().__init_subclass__(**options)
+            kept.append(cls)
 
     try:
         yield Base

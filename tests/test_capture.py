@@ -590,14 +590,6 @@ def test_attributes_stand_in_the_order_of_the_class(sent: Sent, sessions: Sessio
     assert orders == [["id", "customer_id", "status", "quantity", "price", "total", "created_at", "note"]] * 3
 
 
-def test_bulk_update_by_sql_is_not_an_orm_change_yet(sent: Sent, sessions: Sessions, order: int) -> None:
-    """Documented: statements are captured by a later release."""
-    with sessions.begin() as session:
-        session.execute(update(Order).values(status="paid"))
-
-    assert sent() == []
-
-
 def test_left_out_secrets_are_logged_once(
     install: Install, sessions: Sessions, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,7 +41,7 @@ class Methods:
     def unwrap(self) -> None:
         """Leave the methods as they were, unless somebody else has replaced them meanwhile. May be called twice."""
         for name, ours in self._wrapped:
-            if self._listened.__dict__.get(name) is not ours:
+            if self._listened.__dict__.get(name) != ours:
                 continue
             if ours.was_own:
                 setattr(self._listened, name, ours.__wrapped__)

@@ -118,7 +118,9 @@ def compare(before: Snapshot, after: Snapshot, *, moved: Mapping[Identity, Ident
 def _put_changed(
     runs: Runs, plan: Plan, identity: Identity, *, old: Mapping[str, Any], new: dict[str, Any], place: Identity
 ) -> None:
-    previous = {name: old[name] for name in new if name in old and not plan.is_same(name, old[name], new[name])}
+    stored = plan.shape.stored
+    changed = [name for name in new if name in stored and name in old and not plan.is_same(name, old[name], new[name])]
+    previous = {name: old[name] for name in changed}
     if place != identity:
         shape = plan.shape
         change = Change(

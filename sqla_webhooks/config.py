@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from sqla_webhooks._clock import Clock, SystemClock
+from sqla_webhooks.encoding import JSON_TYPES, Encoders
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.retry import (
     RetryPolicy,
@@ -55,6 +56,7 @@ class Options(TypedDict, total=False):
     include: Several[Any]
     exclude: Several[Any]
     names: Mapping[Any, str]
+    encoders: Encoders
     capture: Literal["subscribed", "all"]
     capture_bulk: bool
     bulk_limit: int
@@ -90,6 +92,8 @@ class Settings:
             Attributes (`User.api_key`): send them though their names say secret, or they are no columns.
         exclude: Classes, operations of a class, attributes: not these.
         names: Classes to the resources that they are called by.
+        encoders: By class, a function that makes of a value of it what is to be written as JSON, for subclasses too. In
+            the application's thread, within its flush, and in the relay's.
         capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
             so that `webhooks.events` has the history of everything.
         capture_bulk: Whether bulk statements and the session's bulk methods are captured.
@@ -118,6 +122,7 @@ class Settings:
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
+    encoders: Encoders = field(default_factory=dict)
     capture: Literal["subscribed", "all"] = "subscribed"
     capture_bulk: bool = True
     bulk_limit: int = 100_000
@@ -153,6 +158,7 @@ class Settings:
             "include": _several(self, "include"),
             "exclude": _several(self, "exclude"),
             "names": _names(self.names),
+            "encoders": _encoders(self.encoders),
         }
         for name, value in normal.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
@@ -197,6 +203,24 @@ def _host(given: object) -> str:
         message = f"allow_hosts has {given!r}: give names of hosts, like 'hooks.internal'"
         raise ConfigurationError(message)
     return given.lower().rstrip(".")
+
+
+def _encoders(given: object) -> Encoders:
+    if not isinstance(given, Mapping):
+        message = f"encoders is {given!r}: give a dict of classes and functions, like {_ENCODERS}"
+        raise ConfigurationError(message)
+    for kind, encoder in given.items():
+        if not isinstance(kind, type) or not callable(encoder):
+            message = f"encoders has {kind!r}: {encoder!r}: give classes and functions, like {_ENCODERS}"
+            raise ConfigurationError(message)
+        if kind is object or kind in JSON_TYPES:
+            what = "the base of every class" if kind is object else "what JSON has itself"
+            message = f"encoders has {kind.__qualname__}, which is {what}: give encoders to classes of your own"
+            raise ConfigurationError(message)
+    return MappingProxyType(dict(given))
+
+
+_ENCODERS = "{Money: lambda money: str(money.amount)}"
 
 
 def _check(settings: Settings) -> None:

@@ -1,44 +1,70 @@
 """
-Column values as JSON: total, so that nothing a row holds can fail a flush.
+Values as JSON: total, so that nothing a row holds can fail a flush.
 
 | Python value                 | JSON                                                            |
 | ---------------------------- | --------------------------------------------------------------- |
 | None, bool, int, str         | as they are; a lone surrogate becomes U+FFFD                    |
 | float                        | number; NaN and the infinities, which JSON lacks, become null   |
-| Decimal                      | string, digits kept: "99.50"                                    |
+| Decimal                      | string, digits kept: "99.50"; NaN and the infinities: null      |
 | datetime                     | string, ISO 8601 in UTC with Z; a naive one is taken to be UTC  |
-| date, time                   | string, ISO 8601                                                |
+| date, time                   | string, ISO 8601; a time keeps its offset: "12:30:00+09:00"     |
 | timedelta                    | string, ISO 8601 duration: "P1DT2H", "-PT0.5S"                  |
 | UUID, IP address, path       | string                                                          |
 | bytes, bytearray, memoryview | string, base64                                                  |
 | Enum                         | its value, by this table                                        |
-| list, tuple, set             | array; a set is sorted by its members' JSON                     |
-| dict                         | object; keys that are not strings become strings                |
+| list, tuple, MutableSequence | array, named tuples too                                         |
+| set, frozenset               | array, sorted by its members' JSON                              |
+| Mapping                      | object; keys that are not strings become strings                |
+| dataclass                    | object of its fields, unless it is a mapped class               |
+| range                        | {"lower": 1, "upper": 6, "bounds": "[)", "empty": false}        |
+| asyncpg's BitString          | string of 0 and 1: "101"                                        |
+| asyncpg's Path, Record       | array                                                           |
 | anything else                | {"$unencodable": "module.Type"}, logged and signalled           |
+
+A range is SQLAlchemy's or a driver's. Its bound that is null is infinite; one
+that is empty has `()`.
 
 Anything else, too: what contains itself or is nested more than 254 levels deep,
 an integer of more than 3,900 digits, and a value whose own methods raise.
+
+An `Encoding` may have encoders, which come before the table.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import re
+import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from pathlib import PurePath
 from typing import Any, TypeAlias
 from uuid import UUID
+
+from sqla_webhooks import values
+from sqla_webhooks.values import Rule, decode, encode
 
 try:
     import orjson as _orjson
 except ImportError:
     _orjson = None  # type: ignore[assignment]  # the extra is not installed
+
+__all__ = [
+    "JSON_TYPES",
+    "PLACEHOLDER",
+    "TABLE",
+    "Encoders",
+    "Encoding",
+    "Key",
+    "Report",
+    "decode",
+    "dumps",
+    "encode",
+    "loads",
+    "type_name",
+]
+
+logger = logging.getLogger(__name__)
 
 #: An optional speed-up: the standard library gives the same JSON.
 orjson: Any = _orjson
@@ -46,8 +72,14 @@ orjson: Any = _orjson
 #: Told the type of each value that no rule knows.
 Report: TypeAlias = Callable[[type], None]
 
+#: By class, what makes a value of it into one that the table has; for the subclasses too.
+Encoders: TypeAlias = Mapping[type, Rule]
+
 #: The key that marks a value no rule knows.
 PLACEHOLDER = "$unencodable"
+
+#: What JSON has itself: no encoder makes anything else of them.
+JSON_TYPES = (type(None), bool, int, str, float, list, tuple, dict)
 
 # What orjson takes.
 _DEEPEST = 254
@@ -55,31 +87,103 @@ _DEEPEST = 254
 _LONGEST_BITS = 13_000
 
 
-def dumps(value: Any, *, report: Report | None = None) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A part of a primary key, to be written as `Encoding.key_part` has it."""
+
+    value: Any
+
+
+class Encoding:
     """
-    *value* as compact JSON in UTF-8. Never raises.
+    How one installation writes values as JSON.
+
+    Safe for any thread. The nearest class of a value decides, be it one of the
+    encoders or one of the table: an encoder of `date` leaves datetimes alone.
+    An encoder is not asked again about what it has made itself.
 
     Args:
-        value: Any tree of values.
+        encoders: They come before the table. An enum is met by encoders of enums only; its value, by all of them.
         report: Called once with the type of each value replaced by a placeholder.
     """
-    text, unknown = (None, []) if orjson is None else _fast(value)
-    if text is None:
-        unknown = []
-        text = _text(_plain(value, unknown, ()))
-    if report is not None:
-        for kind in unknown:
-            report(kind)
-    return text
+
+    def __init__(self, encoders: Encoders | None = None, *, report: Report | None = None) -> None:
+        self._encoders = dict(encoders or {})
+        self._report = report
+        #: Rules whose results are JSON.
+        self._scalars = {kind: rule for kind, rule in values.SCALARS.items() if kind not in self._encoders}
+        #: orjson does not ask about these.
+        self._hidden = any(kind is UUID or issubclass(kind, Enum) for kind in self._encoders)
+
+    def dumps(self, value: Any) -> bytes:
+        """
+        Any tree of values as compact JSON in UTF-8.
+
+        Never raises, whatever the values and the encoders do.
+        """
+        text, unknown = (None, []) if orjson is None or self._hidden else self._fast(value)
+        if text is None:
+            walk = _Walk(self, self._scalars)
+            text, unknown = _text(_plain(value, walk, ())), walk.unknown
+        if self._report is not None:
+            for kind in unknown:
+                self._report(kind)
+        return text
+
+    def key_part(self, value: Any) -> Any:
+        """
+        One part of a primary key: by its encoder or rule, or the value's own text.
+
+        Neither a placeholder nor null, which several keys would share.
+        """
+        if value is None or type(value) in (int, str):
+            return value
+        for make in (partial(_simpler, walk=_Walk(self, self._scalars)), str):
+            try:
+                part = make(value)
+                if part is not None and not (type(part) is float and part - part != 0):
+                    return part
+            except Exception:  # noqa: BLE001, S112  # a stranger's own methods: the next, or `dumps`, will do
+                continue
+        return value
+
+    def encoder_of(self, kind: type) -> Rule | None:
+        """The encoder of a type: that of the nearest class, if the table has none that is nearer."""
+        if not self._encoders:
+            return None
+        is_enum = issubclass(kind, Enum)
+        for base in kind.__mro__:
+            if is_enum and not issubclass(base, Enum):
+                continue  # what it is besides is a matter of its value
+            if (encoder := self._encoders.get(base)) is not None or base in values.RULED:
+                return encoder
+        return None
+
+    def _fast(self, value: Any) -> tuple[bytes | None, list[type]]:
+        """What orjson makes of *value*; None if it refuses: a lone surrogate, a key that is no string, a cycle."""
+        walk = _Walk(self, self._scalars)
+        scalar = self._scalars.get
+
+        def simpler(one: Any) -> Any:
+            try:
+                rule = scalar(type(one))
+                return _simpler(one, walk) if rule is None else rule(one)
+            except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
+                return _placeholder(one, walk)
+
+        try:
+            return bytes(orjson.dumps(value, default=simpler, option=_ORJSON)), walk.unknown
+        except (TypeError, ValueError, RecursionError):
+            return None, []
 
 
-def _fast(value: Any) -> tuple[bytes | None, list[type]]:
-    """What orjson makes of *value*; None if it refuses: a lone surrogate, a key that is no string, a cycle."""
-    unknown: list[type] = []
-    try:
-        return bytes(orjson.dumps(value, default=partial(_simpler, unknown=unknown), option=_ORJSON)), unknown
-    except (TypeError, ValueError, RecursionError):
-        return None, unknown
+#: The table and nothing else: for JSON of our own.
+TABLE = Encoding()
+
+
+def dumps(value: Any) -> bytes:
+    """*value* as JSON, by the table alone. Never raises."""
+    return TABLE.dumps(value)
 
 
 def loads(text: bytes | str) -> Any:
@@ -92,71 +196,6 @@ def loads(text: bytes | str) -> Any:
     return json.loads(text)
 
 
-def encode(value: Any) -> Any:
-    """
-    One value by the table above, where the JSON library has no rule for it.
-
-    Raises:
-        TypeError: No rule knows the type.
-    """
-    kind = type(value)
-    rule = _RULES.get(kind) or next((one for base, one in _RULES.items() if isinstance(value, base)), None)
-    if rule is None:
-        message = f"no rule to encode {kind.__module__}.{kind.__qualname__} as JSON"
-        raise TypeError(message)
-    return rule(value)
-
-
-def decode(plain: Any, kind: type[Any]) -> Any:
-    """
-    The value of type *kind* that `encode` has made *plain* of, as far as that can be undone.
-
-    Raises:
-        ValueError, TypeError: It is no such value.
-    """
-    if isinstance(plain, kind):
-        return plain
-    if issubclass(kind, Enum):
-        return kind(plain)
-    if not isinstance(plain, str):
-        return plain
-    read = next((one for base, one in _READ.items() if issubclass(kind, base)), kind)
-    return read(plain)
-
-
-def key_part(value: Any) -> Any:
-    """
-    One part of a primary key: as `encode` says, or the value's own text.
-
-    Not a placeholder, which all keys of a type would share.
-    """
-    if value is None or type(value) in (int, str):
-        return value
-    try:
-        try:
-            return encode(value)
-        except TypeError:
-            return str(value)
-    except Exception:  # noqa: BLE001  # a stranger's own methods: `dumps` will make it a placeholder
-        return value
-
-
-def _simpler(value: Any, *, unknown: list[type]) -> Any:
-    """*value* by its rule, or its placeholder."""
-    try:
-        if isinstance(value, set | frozenset):
-            return sorted((_plain(one, unknown, ()) for one in value), key=_text)
-        return encode(value)
-    except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
-        return _placeholder(value, unknown)
-
-
-def _placeholder(value: Any, unknown: list[type]) -> dict[str, str]:
-    kind = type(value)
-    unknown.append(kind)
-    return {PLACEHOLDER: type_name(kind)}
-
-
 def type_name(kind: type) -> str:
     """The name of a type, with its module; never raises."""
     try:
@@ -165,11 +204,59 @@ def type_name(kind: type) -> str:
         return "a type without a name"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Walk:
+    """Through one tree of values."""
+
+    encoding: Encoding
+    scalars: Mapping[type, Rule]
+    #: The types of what became placeholders.
+    unknown: list[type] = field(default_factory=list)
+
+
+def _simpler(value: Any, walk: _Walk) -> Any:
+    """
+    *value* by its encoder or rule.
+
+    Raises:
+        TypeError: No rule knows the type.
+        Exception: Whatever the value's own methods and its encoder raise.
+    """
+    if type(value) is Key:
+        return walk.encoding.key_part(value.value)
+    encoder = walk.encoding.encoder_of(type(value))
+    if encoder is not None:
+        made = _encoded(value, encoder)
+        if walk.encoding.encoder_of(type(made)) is not encoder:
+            return made
+        value = made
+    if isinstance(value, _SETS):
+        return sorted((_plain(one, walk, ()) for one in value), key=_text)
+    return encode(value)
+
+
+_SETS = (set, frozenset)
+
+
+def _encoded(value: Any, encoder: Rule) -> Any:
+    try:
+        return encoder(value)
+    except Exception:
+        logger.debug("the encoder of %s failed", type_name(type(value)), exc_info=True)
+        raise
+
+
+def _placeholder(value: Any, walk: _Walk) -> dict[str, str]:
+    kind = type(value)
+    walk.unknown.append(kind)
+    return {PLACEHOLDER: type_name(kind)}
+
+
 def _text(plain: Any) -> bytes:
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _plain(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
+def _plain(value: Any, walk: _Walk, above: tuple[int, ...]) -> Any:
     """
     *value* with nothing left in it that a JSON library could refuse.
 
@@ -182,110 +269,51 @@ def _plain(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
     if value is None or kind is bool:
         return value
     if kind is int:
-        return value if value.bit_length() <= _LONGEST_BITS else _placeholder(value, unknown)
+        return value if value.bit_length() <= _LONGEST_BITS else _placeholder(value, walk)
     if kind is float:
         return value if value - value == 0 else None
-    if len(above) >= _DEEPEST or id(value) in above:
-        return _placeholder(value, unknown)
-    return _plain_tree(value, unknown, (*above, id(value)))
+    if (rule := walk.scalars.get(kind)) is not None:
+        return _ruled(value, rule, walk)
+    too_deep = len(above) >= _DEEPEST or id(value) in above
+    return _placeholder(value, walk) if too_deep else _plain_tree(value, walk, (*above, id(value)))
 
 
-def _plain_tree(value: Any, unknown: list[type], above: tuple[int, ...]) -> Any:
+def _ruled(value: Any, rule: Rule, walk: _Walk) -> Any:
     try:
-        if isinstance(value, Enum):
-            return _plain(value.value, unknown, above)
-        if type(value) is dict or isinstance(value, Mapping):  # the first is quick, and usual
-            return {_key(key, unknown, above): _plain(item, unknown, above) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [_plain(item, unknown, above) for item in value]
-    except Exception:  # noqa: BLE001  # a stranger's __iter__ or items
-        return _placeholder(value, unknown)
-    return _plain(_simpler(value, unknown=unknown), unknown, above)
+        return rule(value)
+    except Exception:  # noqa: BLE001  # an instant that has no year in UTC: encoding is total
+        return _placeholder(value, walk)
 
 
-def _key(key: Any, unknown: list[type], above: tuple[int, ...]) -> str:
+def _plain_tree(value: Any, walk: _Walk, above: tuple[int, ...]) -> Any:
+    try:
+        tree = value
+        if type(value) not in _TREES and not _opens(value, walk):
+            tree = _simpler(value, walk)
+            if type(tree) not in _TREES:
+                return _plain(tree, walk, above)
+        if isinstance(tree, list | tuple):
+            return [_plain(item, walk, above) for item in tree]
+        return {_key(key, walk, above): _plain(item, walk, above) for key, item in tree.items()}
+    except Exception:  # noqa: BLE001  # whatever a stranger's __iter__ or items raises
+        return _placeholder(value, walk)
+
+
+_TREES = frozenset({dict, list, tuple})
+
+
+def _opens(value: Any, walk: _Walk) -> bool:
+    """Whether it is opened as it is, before any rule."""
+    is_tree = isinstance(value, list | tuple | Mapping) and not isinstance(value, Enum)
+    return is_tree and walk.encoding.encoder_of(type(value)) is None
+
+
+def _key(key: Any, walk: _Walk, above: tuple[int, ...]) -> str:
     if type(key) is str and key.isascii():
         return key
-    plain = _plain(key, unknown, above)
+    plain = _plain(key, walk, above)
     return plain if isinstance(plain, str) else _text(plain).decode()
 
-
-def instant(value: datetime) -> str:
-    """An instant as ISO 8601 in UTC with `Z`; a naive datetime is taken to be UTC."""
-    aware = value.replace(tzinfo=UTC) if value.utcoffset() is None else value.astimezone(UTC)
-    return aware.replace(tzinfo=None).isoformat() + "Z"
-
-
-def duration(value: timedelta) -> str:
-    """A length of time as an ISO 8601 duration of days, hours, minutes and seconds: `P1DT2H`."""
-    sign = "-" if value < timedelta(0) else ""
-    size = abs(value)
-    days = f"{size.days}D" if size.days else ""
-    whole, micro = size.seconds, size.microseconds
-    hours, minutes, seconds = whole // 3600, whole % 3600 // 60, whole % 60
-    fraction = f".{micro:06d}".rstrip("0") if micro else ""
-    clock = f"{f'{hours}H' if hours else ''}{f'{minutes}M' if minutes else ''}"
-    if seconds or fraction or not (days or clock):
-        clock += f"{seconds}{fraction}S"
-    return f"{sign}P{days}{f'T{clock}' if clock else ''}"
-
-
-_DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,6}))?S)?)?")
-
-
-def _timedelta(text: str) -> timedelta:
-    """The length of time that `duration` wrote."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        message = f"{text!r} is no duration of days, hours, minutes and seconds"
-        raise ValueError(message)
-    sign, days, hours, minutes, seconds, micro = match.groups(default="")
-    size = timedelta(
-        days=int(days or 0),
-        hours=int(hours or 0),
-        minutes=int(minutes or 0),
-        seconds=int(seconds or 0),
-        microseconds=int(micro.ljust(6, "0")),
-    )
-    return -size if sign else size
-
-
-def _base64(value: bytes | bytearray | memoryview) -> str:
-    return base64.b64encode(bytes(value)).decode("ascii")
-
-
-# Searched from the top: a subclass before its base (datetime before date, bool before int), and `Enum` before all,
-# since a `class Colour(str, Enum)` is a str as well.
-_RULES: dict[type, Callable[[Any], Any]] = {
-    Enum: lambda value: value.value,
-    Decimal: str,
-    datetime: instant,
-    date: date.isoformat,
-    time: time.isoformat,
-    timedelta: duration,
-    UUID: str,
-    bytes: _base64,
-    bytearray: _base64,
-    memoryview: _base64,
-    tuple: list,
-    list: list,
-    str: str.__str__,
-    bool: bool,
-    int: int.__int__,
-    float: float.__float__,
-    Mapping: dict,
-    PurePath: str,
-    **dict.fromkeys((IPv4Address, IPv6Address, IPv4Interface, IPv6Interface, IPv4Network, IPv6Network), str),
-}
-
-# What undoes a rule, where the type itself does not read its own text.
-_READ: dict[type, Callable[[str], Any]] = {
-    datetime: datetime.fromisoformat,
-    date: date.fromisoformat,
-    time: time.fromisoformat,
-    timedelta: _timedelta,
-    bytes: base64.b64decode,
-}
 
 # Types that orjson has rules of its own for are passed to ours. It offers no such
 # switch for UUID and Enum, whose rules are the same, nor for NaN, which is null too.

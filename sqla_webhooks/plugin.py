@@ -26,7 +26,7 @@ from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
-from sqla_webhooks.encoding import type_name
+from sqla_webhooks.encoding import Encoding, type_name
 from sqla_webhooks.endpoints import Effects, Endpoints, Rules
 from sqla_webhooks.enrich.enricher import EnricherFunction, register
 from sqla_webhooks.enrich.run import Enrichment
@@ -149,6 +149,7 @@ class Webhooks:
         # First, since it may refuse what it is given, and nothing has been listened to by then.
         self._resources = Resources(include=settings.include, exclude=settings.exclude, names=settings.names)
         self._database = Database(engine)
+        self._encoding = Encoding(settings.encoders, report=self._report)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
         self._interest = Interest(settings.clock, everything=settings.capture == "all")
         self._policy = EgressPolicy.of(settings)
@@ -265,10 +266,12 @@ class Webhooks:
             lead=Lead(database),
             wanted=self._resources.wanted,
             fan_out=FanOut(database, keep_all=settings.capture == "all"),
-            enrich=Enrichment(database, self._resources, signals=(signals.enriching, self._enriching)).enrich,
+            enrich=Enrichment(
+                database, self._resources, signals=(signals.enriching, self._enriching), encoding=self._encoding
+            ).enrich,
             reconsideration=Reconsideration(database),
             keep_fresh=self._interest.keep_fresh,
-            report=self._report,
+            encoding=self._encoding,
             webhooks=self,
         )
         make_sender = partial(
@@ -286,7 +289,7 @@ class Webhooks:
             resources=self._resources,
             interest=self._interest,
             clock=self.settings.clock,
-            report=self._report,
+            encoding=self._encoding,
         )
         settings = self.settings
         skip = settings.beyond_bulk_limit == "skip"
@@ -342,8 +345,8 @@ class Webhooks:
     def _report(self, kind: type) -> None:
         """In whichever thread met the value; in `flush()`, so it must not fail."""
         logger.warning(
-            "a value of type %s has no JSON form and was replaced by a placeholder: convert it, or leave the "
-            "attribute out with exclude=[...]",
+            "a value of type %s has no JSON form, or its encoder failed, and it was replaced by a placeholder: see "
+            "install(encoders={...}), or leave the attribute out with exclude=[...]",
             type_name(kind),
         )
         signals.unencodable.tell(self, kind=kind)

@@ -49,6 +49,7 @@ def test_the_defaults() -> None:
         "include": (),
         "exclude": (),
         "names": {},
+        "encoders": {},
         "capture": "subscribed",
         "capture_bulk": True,
         "bulk_limit": 100_000,
@@ -93,6 +94,7 @@ def test_every_setting_can_be_given() -> None:
         include=[Order, Customer.api_key],
         exclude=(Customer, (Order, "delete")),
         names={Order: "purchase"},
+        encoders={Decimal: float},
         capture="all",
         coalesce=False,
         deliver=False,
@@ -107,6 +109,7 @@ def test_every_setting_can_be_given() -> None:
     assert given.include == (Order, Customer.api_key)
     assert given.exclude == (Customer, (Order, "delete"))
     assert given.names == {Order: "purchase"}
+    assert given.encoders == {Decimal: float}
     assert given.capture == "all"
     assert (given.allow_http, given.coalesce, given.deliver, given.create_tables) == (True, False, False, False)
 
@@ -126,13 +129,15 @@ def test_settings_are_frozen(name: str) -> None:
 def test_a_list_that_is_changed_later_changes_no_setting() -> None:
     hosts, networks, include = ["a.example"], ["10.0.0.0/8"], [Order]
     names: dict[type, str] = {Order: "purchase"}
-    given = settings(allow_hosts=hosts, allow_networks=networks, include=include, names=names)
-    for one in (hosts, networks, include, names):
+    encoders: dict[type, Any] = {Decimal: float}
+    given = settings(allow_hosts=hosts, allow_networks=networks, include=include, names=names, encoders=encoders)
+    for one in (hosts, networks, include, names, encoders):
         one.clear()
     assert given.allow_hosts == {"a.example"}
     assert given.allow_networks == (ip_network("10.0.0.0/8"),)
     assert given.include == (Order,)
     assert given.names == {Order: "purchase"}
+    assert given.encoders == {Decimal: float}
 
 
 # --------------------------------------------------------------------------- what is refused
@@ -225,6 +230,16 @@ def test_a_refusal_is_a_value_error() -> None:
 @pytest.mark.parametrize("name", ["allow_http", "coalesce", "deliver", "create_tables"])
 def test_what_is_yes_or_no_is_a_bool(name: str) -> None:
     assert f"{name} is 'false': give True or False" in refused(**{name: "false"})
+
+
+@pytest.mark.parametrize("kind", [type(None), bool, int, str, float, list, tuple, dict, object])
+def test_an_encoder_of_what_json_has_itself_is_refused(kind: type) -> None:
+    assert f"encoders has {kind.__qualname__}, which is" in refused(encoders={kind: repr})
+
+
+@pytest.mark.parametrize("value", [None, [Decimal], {Decimal: "f"}, {"Decimal": float}, {Decimal(1): float}], ids=repr)
+def test_encoders_are_classes_and_functions(value: Any) -> None:
+    assert "like {Money: lambda money: str(money.amount)}" in refused(encoders=value)
 
 
 def test_what_is_no_clock_is_refused() -> None:

@@ -21,6 +21,7 @@ from support.clock import START
 
 from sqla_webhooks import models
 from sqla_webhooks.coalesce import coalesce
+from sqla_webhooks.encoding import TABLE
 from sqla_webhooks.events import Change, Operation
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.take import Batch, take
@@ -76,7 +77,7 @@ class Database:
                 [sheet.run_of(change)],
                 transaction=f"t{transaction}",
                 captured_at=START,
-                report=lambda _: None,
+                encoding=TABLE,
             )
             # Its number was given out by the flush, though it is seen from the commit on; far from those still to come.
             newest = self.connection.execute(models.outbox.select().order_by(models.outbox.c.id.desc())).first()

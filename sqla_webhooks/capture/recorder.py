@@ -18,12 +18,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 
-from sqla_webhooks import encoding
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.capture.interest import UNDATED, Interest
 from sqla_webhooks.capture.notes import Notes
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.runs import Found
+from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.database import Database
@@ -66,7 +66,7 @@ class Recorder:
 
     Args:
         database: Where our tables are. What is written to another is not captured.
-        report: Told the type of each value that no rule can encode.
+        encoding: How values are written as JSON.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Recorder:
         resources: Resources,
         interest: Interest,
         clock: Clock,
-        report: encoding.Report,
+        encoding: Encoding,
     ) -> None:
         self.interest = interest
         self.resources = resources
         self._database = database
         self._clock = clock
-        self._report = report
+        self._encoding = encoding
         #: Under which `Session.info` has our `Transaction`.
         self._key = f"sqla_webhooks.{secrets.token_hex(8)}"
         self._plans: dict[Shape, Plan] = {}
@@ -214,7 +214,9 @@ class Recorder:
         transaction.id = transaction.id or secrets.token_hex(16)
         for connection, some in runs.items():
             with self._database.schema_of_ours(connection):
-                write(connection, some, transaction=transaction.id, captured_at=self._clock.now(), report=self._report)
+                write(
+                    connection, some, transaction=transaction.id, captured_at=self._clock.now(), encoding=self._encoding
+                )
 
     def take_write_lock(self, connection: Connection) -> None:
         """On SQLite, before a transaction reads for us what it will write."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqla_webhooks import encoding
 from sqla_webhooks._version import __version__
 from sqla_webhooks.delivery import sign
+from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.events import Claim, Event
 
 USER_AGENT = f"sqla-webhooks/{__version__}"
@@ -38,8 +38,8 @@ class Standard:
     updates `changes`, and `links` where some were made or cut, are ours.
     """
 
-    def body(self, event: Event, *, report: encoding.Report) -> bytes:
-        """The bytes that are stored, signed and sent. *report* is told of values no rule knows."""
+    def body(self, event: Event, *, encoding: Encoding) -> bytes:
+        """The bytes that are stored, signed and sent."""
         content: dict[str, Any] = {
             "type": event.type,
             "timestamp": _milliseconds(event.timestamp),
@@ -53,7 +53,7 @@ class Standard:
             content["changes"] = event.changes
         if event.links is not None:
             content["links"] = event.links
-        return encoding.dumps(content, report=report)
+        return encoding.dumps(content)
 
     def request(self, claim: Claim, *, now: datetime) -> Request:
         """The request of one attempt that starts *now*."""

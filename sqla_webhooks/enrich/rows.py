@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Mapper, Session
 
-from sqla_webhooks import encoding
+from sqla_webhooks.encoding import Encoding, decode
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import among, chunks
@@ -48,12 +48,14 @@ class Rows:
         *,
         receivers: Sequence[Callable[..., Any]],
         events: Sequence[Event],
+        encoding: Encoding,
     ) -> None:
         self.mapper = mapper
+        self._encoding = encoding
         self._session = session
         self._options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
         #: The primary key of each event's row: as JSON, and as Python values.
-        self._keys = {event.id: _key(event.identity) for event in events}
+        self._keys = {event.id: self._key(event.identity) for event in events}
         self._identities = {event.id: _identity(mapper.primary_key, event) for event in events}
         self._wanted = list({self._keys[name]: identity for name, identity in self._identities.items()}.values())
         self._by_value: dict[tuple[Any, ...], Any] = {}
@@ -85,9 +87,13 @@ class Rows:
         return found
 
     def _keep(self, identity: Sequence[Any], row: Any) -> None:
-        self._by_json[_key(identity)] = row
+        self._by_json[self._key(identity)] = row
         if _hashable(tuple(identity)):
             self._by_value[tuple(identity)] = row
+
+    def _key(self, identity: Iterable[Any]) -> bytes:
+        """A primary key as JSON, whether it comes from a row or from an event."""
+        return self._encoding.dumps([self._encoding.key_part(one) for one in identity])
 
 
 def _hashable(identity: tuple[Any, ...]) -> bool:
@@ -98,11 +104,6 @@ def _hashable(identity: tuple[Any, ...]) -> bool:
     return True
 
 
-def _key(identity: Iterable[Any]) -> bytes:
-    """A primary key as JSON, whether it comes from a row or from an event."""
-    return encoding.dumps([encoding.key_part(one) for one in identity])
-
-
 def _identity(columns: Sequence[ColumnElement[Any]], event: Event) -> tuple[Any, ...]:
     """The primary key as Python values, out of JSON."""
     return tuple(_value(column, part) for column, part in zip(columns, event.identity, strict=True))
@@ -110,7 +111,7 @@ def _identity(columns: Sequence[ColumnElement[Any]], event: Event) -> tuple[Any,
 
 def _value(column: ColumnElement[Any], part: Any) -> Any:
     kind = _python_type(column)
-    value = part if kind is None else encoding.decode(part, kind)
+    value = part if kind is None else decode(part, kind)
     if isinstance(value, datetime) and not getattr(column.type, "timezone", False):
         return value.replace(tzinfo=None)  # JSON has it in UTC, with a Z
     return value

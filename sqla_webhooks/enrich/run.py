@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import Mapper
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.enrich.rows import ReadOnlySession, Rows
 from sqla_webhooks.events import Event, Operation
 from sqla_webhooks.outbox.database import Database
@@ -31,10 +32,13 @@ class Enrichment:
     write transaction.
     """
 
-    def __init__(self, database: Database, resources: Resources, *, signals: Sequence[Signal]) -> None:
+    def __init__(
+        self, database: Database, resources: Resources, *, signals: Sequence[Signal], encoding: Encoding
+    ) -> None:
         self._database = database
         self._resources = resources
         self._signals = signals
+        self._encoding = encoding
 
     def enrich(self, events: Sequence[Event]) -> list[Event]:
         """The events with what the enrichers added; those nobody enriches as they are."""
@@ -91,7 +95,7 @@ class Enrichment:
         self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]
     ) -> list[Event]:
         with self._database.read() as connection, ReadOnlySession(connection, autoflush=False) as session:
-            rows = Rows(session, mapper, receivers=receivers, events=events)
+            rows = Rows(session, mapper, receivers=receivers, events=events, encoding=self._encoding)
             return [event if rows.of(event) is None else _run(receivers, event, rows=rows) for event in events]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from sqla_webhooks import encoding
+from sqla_webhooks.encoding import Encoding, Key, loads
 from sqla_webhooks.events import Change, Operation
 
 CREATED, UPDATED, DELETED = "c", "u", "d"
@@ -61,7 +61,7 @@ def run_of(change: Change) -> Run:
 
 def parts(identity: Sequence[Any]) -> list[Any]:
     """A primary key, so that each part is told from every other."""
-    return [encoding.key_part(one) for one in identity]
+    return [one if one is None or type(one) in (int, str) else Key(one) for one in identity]
 
 
 def pieces(runs: Iterable[Run], size: int) -> Iterator[list[Run]]:
@@ -82,16 +82,11 @@ def pieces(runs: Iterable[Run], size: int) -> Iterator[list[Run]]:
         yield piece
 
 
-def written(runs: Iterable[Run], *, report: encoding.Report | None = None) -> bytes:
-    """
-    *runs* as JSON. Their values need not be JSON yet.
-
-    Args:
-        report: Told the type of each value that no rule knows.
-    """
+def written(runs: Iterable[Run], *, encoding: Encoding) -> bytes:
+    """*runs* as JSON. Their values need not be JSON yet."""
     numbers: dict[Layout, int] = {}
     numbered = [(numbers.setdefault(layout, len(numbers)), run) for layout, run in runs]
-    return encoding.dumps({"layouts": [asdict(one) for one in numbers], "runs": numbered}, report=report)
+    return encoding.dumps({"layouts": [asdict(one) for one in numbers], "runs": numbered})
 
 
 def read(text: bytes | str) -> Iterator[Change]:
@@ -101,7 +96,7 @@ def read(text: bytes | str) -> Iterator[Change]:
     Raises:
         ValueError, TypeError, LookupError, AttributeError: It has not.
     """
-    sheet = encoding.loads(text)
+    sheet = loads(text)
     layouts = [
         Layout(one["resource"], one["table"], tuple(one["attributes"]), tuple(one["key"])) for one in sheet["layouts"]
     ]

@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, false, insert
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
-from sqla_webhooks import encoding, models
+from sqla_webhooks import models
+from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
 
@@ -26,14 +27,14 @@ def write(
     *,
     transaction: str,
     captured_at: datetime,
-    report: encoding.Report,
+    encoding: Encoding,
 ) -> None:
     """
     Write changes beside the rows that changed.
 
     Runs in the application's thread, on the connection and in the transaction
     of its flush. The changes' values need not be JSON yet: they are encoded
-    here, and one that no rule knows becomes a placeholder and is told *report*.
+    here.
 
     Raises:
         OutboxWriteError: The database refused; the flush must fail with it.
@@ -42,7 +43,7 @@ def write(
         {
             "transaction_id": transaction,
             "captured_at": captured_at,
-            "changes": sheet.written(piece, report=report),
+            "changes": sheet.written(piece, encoding=encoding),
         }
         for piece in sheet.pieces(runs, CHANGES_PER_ROW)
     ]

@@ -16,13 +16,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from sqla_webhooks import encoding
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.announce import announce
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.senders import Senders
+from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import DeliveryError, WebhooksError
 from sqla_webhooks.events import Claim, Event, Result
 from sqla_webhooks.outbox.claim import claim
@@ -70,7 +70,7 @@ class Relay:
         enrich: Adds to events what the application's enrichers say.
         keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers, and
             returns the revision of the endpoints.
-        report: Told the type of each value that no rule can encode.
+        encoding: How values of bodies are written as JSON.
         webhooks: The sender of the signals.
     """
 
@@ -85,7 +85,7 @@ class Relay:
         enrich: Callable[[Sequence[Event]], list[Event]],
         reconsideration: Reconsideration,
         keep_fresh: Callable[[Connection], int],
-        report: encoding.Report,
+        encoding: Encoding,
         webhooks: object,
     ) -> None:
         self._database = database
@@ -97,7 +97,7 @@ class Relay:
         self._reconsideration = reconsideration
         self._enrich = enrich
         self._keep_fresh = keep_fresh
-        self._report = report
+        self._encoding = encoding
         self._webhooks = webhooks
         self._dialect = Standard()
         #: Results not yet recorded: just collected, refused by the database at the last try, or of requests that
@@ -124,7 +124,7 @@ class Relay:
             leads = bool(batch.rows) and self._lead.acquire(now=self._clock.now())
             changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
             events = self._enrich(self._wanted(changed)) if changed else []
-            messages = [Message(event, self._dialect.body(event, report=self._report)) for event in events]
+            messages = [Message(event, self._dialect.body(event, encoding=self._encoding)) for event in events]
             published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
         except Exception:
             self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox

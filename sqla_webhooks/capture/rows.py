@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import Session
 
 from sqla_webhooks.outbox.database import among, chunks
@@ -66,10 +66,15 @@ def _readable(
     query = select(*shape.key_columns, *columns).select_from(shape.mapper.persist_selectable)
     width = len(shape.key_columns)
     try:
-        return [
-            (tuple(row[:width]), dict(zip(names, row[width:], strict=True)))
-            for row in connection.execute(query.where(among(shape.key_columns, identities)))
-        ]
+        found = connection.execute(query.where(among(shape.key_columns, identities)))
+    except DBAPIError:
+        raise
+    except Exception:  # noqa: BLE001  # a type's own code, for the keys
+        return None
+    try:
+        return [(tuple(row[:width]), dict(zip(names, row[width:], strict=True))) for row in found]
+    except DataError:  # the driver has no value for it: psycopg none for the date 'infinity'
+        return None
     except DBAPIError:
         raise
     except Exception:  # noqa: BLE001  # a type's own code: JSON that was spoilt, an enum's former member

@@ -25,7 +25,7 @@ Beside it:
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
     describe     all that, to be printed
-    encoding     values as JSON; `naming`, what names say; `retry`, when to try again
+    encoding     values as JSON, each by its rule in `values`; `naming`, what names say; `retry`, when to try again
     events       the values that travel; `config`, `errors`, `signals`
 """
 

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import Engine, ForeignKey
@@ -28,6 +29,7 @@ from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay,
 
 import sqla_webhooks
 from sqla_webhooks import DeliveryError, Operation, Webhooks, enriching
+from sqla_webhooks.encoding import Encoding
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
 BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
@@ -41,6 +43,11 @@ class Customer(Base):
     __tablename__ = "guide_customer"
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str]
+
+
+class Money(NamedTuple):
+    amount: Decimal
+    currency: str
 
 
 class Order(Base):
@@ -155,6 +162,14 @@ def test_what_is_captured(application: Application) -> None:
     assert said[AuditLog].why_not == "exclude"
     assert said[Client].operations == (Operation.CREATE, Operation.UPDATE)
     assert [one.name for one in said[Client].sent] == ["id"]
+
+
+def test_encoders(application: Application) -> None:
+    application.names |= {"Session": sessionmaker(application.engine), "Money": Money, "Decimal": Decimal}
+    application.run("webhooks = install(Session, encoders={")
+    with application.names["webhooks"] as webhooks:
+        encoding = Encoding(webhooks.settings.encoders)
+        assert encoding.dumps([Money(Decimal("1.50"), "EUR")]) == b'[{"amount":1.5,"currency":"EUR"}]'
 
 
 def test_strategies(application: Application) -> None:

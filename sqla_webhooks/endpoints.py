@@ -25,7 +25,7 @@ from sqla_webhooks.config import Several
 from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.outbox import endpoints as stored
-from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.database import Database, on_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class Endpoints:
         self._effects = effects
         self._clock = clock
 
+    @on_database
     def create(
         self,
         url: str,
@@ -113,6 +114,7 @@ class Endpoints:
             stored.add(connection, endpoint)
         return endpoint
 
+    @on_database
     def get(self, id: str) -> Endpoint:
         """
         One endpoint, without its secret.
@@ -124,11 +126,13 @@ class Endpoints:
         with self._database.read() as connection:
             return _found(stored.find(connection, id), id)
 
+    @on_database
     def list(self) -> list[Endpoint]:
         """Every endpoint, oldest first, without secrets."""
         with self._database.read() as connection:
             return stored.find_all(connection)
 
+    @on_database
     def update(
         self,
         id: str,
@@ -161,6 +165,7 @@ class Endpoints:
             self._change(connection, id, **values)
             return _found(stored.find(connection, id), id)
 
+    @on_database
     def disable(self, id: str, *, session: Session | None = None) -> Endpoint:
         """
         Send nothing more. What waits, and what happens meanwhile, is held until `enable()`.
@@ -176,6 +181,7 @@ class Endpoints:
             stored.hold(connection, id)
             return _found(stored.find(connection, id), id)
 
+    @on_database
     def enable(self, id: str, *, session: Session | None = None) -> Endpoint:
         """
         Send again, and first what was held, in the order of its changes.
@@ -192,6 +198,7 @@ class Endpoints:
             self._effects.due()
         return enabled
 
+    @on_database
     def delete(self, id: str, *, session: Session | None = None) -> None:
         """
         Remove an endpoint and forget its secret. What still waits for it is cancelled; its history stays.

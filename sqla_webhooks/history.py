@@ -9,7 +9,7 @@ from typing import Literal
 from sqla_webhooks.errors import ConfigurationError, NotFound
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, StoredEvent
 from sqla_webhooks.outbox import history as stored
-from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.database import Database, on_database
 
 
 class Events:
@@ -18,6 +18,7 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @on_database
     def list(self, *, type: str | None = None, limit: int = 100) -> list[StoredEvent]:
         """
         The newest events, newest first.
@@ -33,6 +34,7 @@ class Events:
         with self._database.read() as connection:
             return stored.events(connection, limit, type=type)
 
+    @on_database
     def get(self, id: str) -> StoredEvent:
         """
         The event of that id (`evt_…`), with the bytes that are sent.
@@ -55,6 +57,7 @@ class Deliveries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @on_database
     def list(
         self,
         *,
@@ -80,6 +83,7 @@ class Deliveries:
         with self._database.read() as connection:
             return stored.deliveries(connection, limit, state=wanted, event_id=event, endpoint_id=endpoint)
 
+    @on_database
     def get(self, id: int) -> Delivery:
         """
         The delivery of that number.
@@ -95,6 +99,7 @@ class Deliveries:
             raise NotFound(message)
         return delivery
 
+    @on_database
     def attempts(self, id: int) -> builtins.list[Attempt]:
         """
         Every attempt of one delivery, in order.

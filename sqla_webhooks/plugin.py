@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.sql.base import ExecutableOption
 
 from sqla_webhooks import signals, subscriptions
+from sqla_webhooks.async_sessions import AsyncBind, AsyncFactory
 from sqla_webhooks.capture.bulk import Bulk
 from sqla_webhooks.capture.factory import Factory, Listened
 from sqla_webhooks.capture.interest import Interest
@@ -47,9 +48,9 @@ T = TypeVar("T")
 
 
 def install(
-    session_factory: sessionmaker[Any] | scoped_session[Any] | type[Session] | Session,
+    session_factory: sessionmaker[Any] | scoped_session[Any] | type[Session] | Session | AsyncFactory,
     *,
-    bind: Engine | Connection | None = None,
+    bind: Engine | Connection | AsyncBind | None = None,
     **options: Unpack[Options],
 ) -> Webhooks:
     """
@@ -63,7 +64,9 @@ def install(
 
     Args:
         session_factory: A `sessionmaker`, a `scoped_session`, a `Session`
-            subclass, `Session` itself, or one session.
+            subclass, `Session` itself, or one session; or the same of
+            `sqlalchemy.ext.asyncio`, of which only sessions that are made
+            later are heard, but for one session.
         bind: The engine, where the factory does not know it.
         options: The settings; see `sqla_webhooks.Settings`.
 

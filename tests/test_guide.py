@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import Engine, ForeignKey
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -115,6 +116,15 @@ def test_installing(application: Application) -> None:
     application.run("webhooks = install(Session)")
 
     assert application.names["webhooks"] is webhooks
+
+
+def test_async_sessions(application: Application) -> None:
+    async_engine = create_async_engine(application.engine.url.set(drivername="sqlite+aiosqlite"))
+    application.names["async_sessions"] = async_sessionmaker(async_engine)
+    application.run("webhooks = install(async_sessions)")
+
+    assert application.names["webhooks"].endpoints.list() == []
+    application.names["webhooks"].uninstall()
 
 
 def test_endpoints(application: Application) -> None:

@@ -10,6 +10,9 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from sqla_webhooks import async_sessions
+from sqla_webhooks.async_sessions import AsyncBind
+from sqla_webhooks.capture.async_made import AsyncMade
 from sqla_webhooks.errors import ConfigurationError
 
 #: A session class, whose sessions all are listened to, or one session.
@@ -23,21 +26,32 @@ _SESSIONS = "_sqla_webhooks_sessions"
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A session factory, understood."""
+    """
+    A session factory, understood.
+
+    Attributes:
+        made_for: The async factory that has, or is to get, `listened` as the class of its sync sessions; else None.
+    """
 
     listened: Listened
     engine: Engine | None
+    made_for: AsyncMade | None = None
 
     @classmethod
-    def of(cls, given: Any, *, bind: Engine | Connection | None) -> Factory:
+    def of(cls, given: Any, *, bind: Engine | Connection | AsyncBind | None) -> Factory:
         """
         Understand what `install()` was given.
 
         Raises:
             ConfigurationError: It is no session factory.
         """
-        factory = given.session_factory if isinstance(given, scoped_session) else given
+        factory = given
+        if isinstance(given, scoped_session) or async_sessions.is_scope(given):
+            factory = given.session_factory
+        made_for = None
         configured: Any = None
+        if async_sessions.is_session(factory):
+            factory = factory.sync_session
         if isinstance(factory, sessionmaker):
             # Every sessionmaker makes a subclass of its own, so that no other's sessions are listened to.
             listened: Listened = factory.class_
@@ -47,17 +61,17 @@ class Factory:
             configured = factory.bind
         elif isinstance(factory, type) and issubclass(factory, Session):
             listened = factory
+        elif async_sessions.is_maker(factory) or async_sessions.is_session_class(factory):
+            made_for = AsyncMade(factory)
+            listened = made_for.listened()
+            configured = made_for.bind
         else:
-            message = (
-                f"install({given!r}): give a sessionmaker, a scoped_session, a Session subclass, Session itself, or "
-                "one session; async sessions and their makers are not supported yet"
-            )
-            raise ConfigurationError(message)
-        chosen = bind if bind is not None else configured
+            raise _no_factory(given)
+        chosen = async_sessions.sync_bind(bind if bind is not None else configured)
         if chosen is not None and not isinstance(chosen, Engine | Connection):
-            message = f"bind is {chosen!r}: give an Engine, as create_engine() makes it"
+            message = f"bind is {chosen!r}: give an Engine, as create_engine() makes it, or an AsyncEngine"
             raise ConfigurationError(message)
-        return cls(listened, chosen.engine if chosen is not None else None)
+        return cls(listened, chosen.engine if chosen is not None else None, made_for)
 
     def require_engine(self) -> Engine:
         """
@@ -90,6 +104,8 @@ class Factory:
             cls.__dict__[_SESSIONS][id(self.listened)] = self.listened
         else:
             setattr(self.listened, _MARK, installation)
+        if self.made_for is not None:
+            self.made_for.use(self.listened)
 
     def unmark(self) -> None:
         """Forget it."""
@@ -101,6 +117,8 @@ class Factory:
                 delattr(type(self.listened), _SESSIONS)
         elif _MARK in self.listened.__dict__:
             delattr(self.listened, _MARK)
+        if self.made_for is not None:
+            self.made_for.restore()
 
     def check_alone(self) -> None:
         """
@@ -127,6 +145,18 @@ class Factory:
             if cls is not self.listened:
                 yield cls
             yield from list(cls.__dict__.get(_SESSIONS, {}).values())
+
+
+def _no_factory(given: Any) -> ConfigurationError:
+    if isinstance(given, scoped_session) or async_sessions.is_scope(given):
+        return ConfigurationError(
+            f"install({given!r}): {given.session_factory!r} makes its sessions, and it cannot be known of which class "
+            "they are: make them by a sessionmaker, or install on their class"
+        )
+    return ConfigurationError(
+        f"install({given!r}): give a sessionmaker, a scoped_session, a Session subclass, Session itself, or one "
+        "session, or the same of sqlalchemy.ext.asyncio"
+    )
 
 
 def _marks(listened: Listened) -> Mapping[str, Any]:

@@ -4,7 +4,9 @@ The door to the database, for everything but capture.
 Capture writes on the application's connection; all else goes through
 `Database.read()` and `Database.write()`: short transactions of our own, never
 open while a request runs, nor while `delivered`, `failed` or `dead` are sent.
-Enrichers run inside a `read()`, on whose connection their rows are.
+Enrichers run inside a `read()`, on whose connection their rows are. All of it
+happens inside a `Database.run()`, which is where an async driver is made to
+look like a plain one.
 """
 
 from __future__ import annotations
@@ -12,17 +14,21 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from sqlalchemy.util.concurrency import in_greenlet
 
-from sqla_webhooks import models
+from sqla_webhooks import async_sessions, models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
+from sqla_webhooks.outbox.bridge import Bridge
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _SCHEMAS = "schema_translate_map"
 
@@ -44,9 +50,30 @@ def among(columns: Sequence[ColumnElement[Any]], identities: Sequence[Sequence[A
     return tuple_(*columns).in_(identities)
 
 
+class _OnDatabase(Protocol):
+    _database: Database
+
+
+_S = TypeVar("_S", bound=_OnDatabase)
+
+
+def on_database(method: Callable[Concatenate[_S, P], T]) -> Callable[Concatenate[_S, P], T]:
+    """A method that people call: inside a `Database.run()`, or with `session=` where that session is at work."""
+
+    @wraps(method)
+    def call(self: _S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        work = partial(method, self, *args, **kwargs)
+        return self._database.run(work) if kwargs.get("session") is None else work()
+
+    return call
+
+
 class Database:
     """
     One engine of the application's, as we use it. Safe for any thread.
+
+    `engine` is the application's. Where its driver is async, what we do
+    ourselves is done on another that is made like it: see `Bridge`.
 
     An in-memory SQLite database has but one connection (or one a thread).
     There our commit would end the application's open transaction, so the door
@@ -56,6 +83,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.in_memory: bool = _in_memory(engine)
+        self._bridge = Bridge(engine, shared=self.in_memory) if engine.dialect.is_async else None
         self._schemas = engine.get_execution_options().get(_SCHEMAS)
         # Connections of the single-connection case that have begun; weak, as a
         # connection that is dropped unclosed ends its transaction.
@@ -73,11 +101,31 @@ class Database:
     def _listeners(self) -> tuple[tuple[str, Callable[[Connection], None]], ...]:
         return (("begin", self._begun.add), ("commit", self._begun.discard), ("rollback", self._begun.discard))
 
+    def run(self, work: Callable[[], T]) -> T:
+        """
+        What *work* returns, or raises; it may call the other methods, whatever the driver.
+
+        In the calling thread, unless the driver is async and an event loop
+        runs there: then in another, for which it waits.
+        """
+        return work() if self._bridge is None else self._bridge.run(work)
+
+    def begin_in_child(self) -> None:
+        """In a forked child: let go of the parent's connections in the application's pool, without closing them."""
+        # In memory the connection is the database, and the child has its own copy. Of an async engine we use no
+        # connection of the application's.
+        if not self.in_memory and self._bridge is None:
+            self.engine.dispose(close=False)
+
+    @property
+    def _engine(self) -> Engine:
+        return self.engine if self._bridge is None else self._bridge.engine
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection to look with. Whatever is done on it is rolled back."""
         self._refuse_if_busy()
-        with self.engine.connect() as connection:
+        with self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -90,7 +138,7 @@ class Database:
         at once instead of waiting its turn.
         """
         self._refuse_if_busy()
-        with self.engine.begin() as connection:
+        with self._engine.begin() as connection:
             yield connection
 
     def answers(self) -> bool:
@@ -110,8 +158,10 @@ class Database:
             ConfigurationError: The session is bound to another database.
         """
         _check_session(session)
-        bind_arguments = {} if session.bind is not None else {"bind": self.engine}
-        connection = session.connection(bind_arguments=bind_arguments)
+        bind = self.engine if session.bind is None else session.get_bind()
+        if bind.dialect.is_async and not in_greenlet():
+            raise ConfigurationError(_RUN_SYNC)
+        connection = session.connection(bind_arguments={"bind": bind})
         if not self.holds(connection):
             message = (
                 f"the session writes to {connection.engine.url!r} and the webhook_ tables are on {self.engine.url!r}: "
@@ -155,6 +205,9 @@ class Database:
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
             DBAPIError: The database refused, or is locked for longer than its driver waits.
         """
+        self.run(self._create_missing)
+
+    def _create_missing(self) -> None:
         self._refuse_if_busy()
         missing = self._count_missing()
         while missing:
@@ -178,8 +231,8 @@ class Database:
     @contextmanager
     def _passing(self) -> Iterator[Connection]:
         """A connection that is closed for good, if it may be: one in the pool would be inherited by a later fork."""
-        with self.engine.connect() as connection:
-            if not self.in_memory:
+        with self._engine.connect() as connection:
+            if not self.in_memory and self._bridge is None:
                 connection.detach()
             yield connection
 
@@ -200,12 +253,20 @@ class Database:
             return _driver_says(pool.connection.dbapi_connection)
         if isinstance(pool, SingletonThreadPool):
             # Where the connection is in use in this thread already, this only counts one user more.
-            with closing(self.engine.raw_connection()) as raw:
+            with closing(self._engine.raw_connection()) as raw:
                 return _driver_says(raw.dbapi_connection)
         return False
 
 
+_RUN_SYNC = (
+    "session is an async session's: call this where it is at work, "
+    "await session.run_sync(lambda session: webhooks.endpoints.create(..., session=session))"
+)
+
+
 def _check_session(given: Any) -> None:
+    if async_sessions.is_session(given) or async_sessions.is_scope(given):
+        raise ConfigurationError(_RUN_SYNC)
     if not isinstance(given, Session):
         message = f"session is {type(given).__name__}: give the session of whose transaction it shall be part"
         raise ConfigurationError(message)
@@ -224,4 +285,5 @@ def _in_transaction(connection: Connection) -> bool:
 
 
 def _driver_says(connection: Any) -> bool:
-    return connection is not None and bool(getattr(connection, "in_transaction", True))
+    driver = getattr(connection, "driver_connection", connection)  # an async one is wrapped
+    return driver is not None and bool(getattr(driver, "in_transaction", True))

@@ -142,7 +142,7 @@ class RelayThread:
             pool = SenderPool(
                 self._make_sender, size=self._settings.concurrency, clock=self._clock, on_result=self.ring
             )
-            life = _Life(pool, self._run)
+            life = _Life(pool, self._live)
             self._hook()
             life.thread.start()
             self._life, self._wanted = life, True
@@ -196,6 +196,9 @@ class RelayThread:
             )
             raise ConfigurationError(message)
         deadline = float("inf") if timeout is None else self._clock.monotonic() + timeout
+        return self._database.run(partial(self._drain, deadline))
+
+    def _drain(self, deadline: float) -> Drained:
         # All that one claim takes must be sent before its lease ends, one after the other.
         most = max(1, int(self._settings.lease // self._settings.longest_request))
         with (
@@ -215,6 +218,9 @@ class RelayThread:
             )
 
     # ------------------------------------------------------------------ in the relay's thread
+
+    def _live(self, life: _Life) -> None:
+        self._database.run(partial(self._run, life))
 
     def _run(self, life: _Life) -> None:
         backlog = False
@@ -329,8 +335,7 @@ class RelayThread:
         """
         self._begin_in_this_process()
         self._relay.forget()
-        if not self._database.in_memory:  # there the connection is the database, and the child has its own copy
-            self._database.engine.dispose(close=False)
+        self._database.begin_in_child()
 
     def _at_exit(self) -> None:
         self.stop(AT_EXIT)

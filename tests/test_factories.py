@@ -111,7 +111,7 @@ def test_flask_sqlalchemy_outside_of_an_application_context_says_what_to_do(
         install(SQLAlchemy(flask_app).session)
 
 
-def test_sessions_made_of_an_engine_as_fastapi_has_it(install: Install, engine: Engine) -> None:
+def test_sessions_made_of_an_engine_as_fastapi_has_it(engine: Engine, install: Install) -> None:
     webhooks = install(Session, bind=engine, deliver=False, capture="all")
 
     def get_session() -> Iterator[Session]:
@@ -128,7 +128,7 @@ def test_sessions_made_of_an_engine_as_fastapi_has_it(install: Install, engine: 
     assert published(webhooks) == ["a"]
 
 
-def test_sqlmodel(install: Install, engine: Engine) -> None:
+def test_sqlmodel(engine: Engine, install: Install) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pydantic thinks of itself
 
@@ -183,7 +183,7 @@ def test_an_async_maker_as_advanced_alchemy_configures_it(install: Install, tmp_
         assert sessions.kw["sync_session_class"] is OursInSync
 
 
-def test_a_scope_over_a_plain_callable_says_what_to_do(install: Install, engine: Engine) -> None:
+def test_a_scope_over_a_plain_callable_says_what_to_do(engine: Engine, install: Install) -> None:
     scope: Any = scoped_session(cast("Any", lambda: Session(engine)))
     with pytest.raises(ConfigurationError, match="or install on their class"):
         install(scope)
@@ -202,7 +202,7 @@ def zoped() -> Iterator[None]:
     transaction.abort()
 
 
-def test_zope_sqlalchemy_commits_and_aborts(install: Install, engine: Engine, zoped: None) -> None:
+def test_zope_sqlalchemy_commits_and_aborts(engine: Engine, install: Install, zoped: None) -> None:
     sessions = scoped_session(sessionmaker(engine))
     zope.sqlalchemy.register(sessions)
     webhooks = install(sessions, deliver=False, capture="all")
@@ -219,7 +219,7 @@ def test_zope_sqlalchemy_commits_and_aborts(install: Install, engine: Engine, zo
 
 @pytest.mark.parametrize("twophase", [False, True])
 def test_zope_sqlalchemy_with_savepoints_and_in_two_phases(
-    *, twophase: bool, install: Install, postgresql: Engine, zoped: None
+    *, twophase: bool, postgresql: Engine, install: Install, zoped: None
 ) -> None:
     """The oracle is the table itself: in one phase, zope's data manager commits as it votes."""
     sessions = scoped_session(sessionmaker(postgresql, twophase=twophase))
@@ -267,7 +267,7 @@ Mode = Literal["conditional_savepoint", "rollback_only", "control_fully", "creat
 @pytest.mark.parametrize("inner", ["commits", "rolls back"])
 @pytest.mark.parametrize("mode", ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"])
 def test_sessions_that_join_an_outer_transaction(
-    *, mode: Mode, inner: str, outer: str, nested: bool, install: Install, postgresql: Engine
+    *, mode: Mode, inner: str, outer: str, nested: bool, postgresql: Engine, install: Install
 ) -> None:
     """The oracle is the table itself: an event for each row that is there in the end, and no other."""
     sessions = sessionmaker(join_transaction_mode=mode)
@@ -295,7 +295,7 @@ def test_sessions_that_join_an_outer_transaction(
 
 
 def test_one_factory_has_an_installation_for_each_of_its_databases(
-    install: Install, engine: Engine, second: Engine, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    engine: Engine, install: Install, second: Engine, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     sessions = sessionmaker(binds={Product: engine, Customer: second})
     caplog.set_level(logging.WARNING)
@@ -320,7 +320,7 @@ def test_one_factory_has_an_installation_for_each_of_its_databases(
 
 
 def test_sqlite_and_postgresql_in_one_session(
-    install: Install, engine: Engine, postgresql: Engine, receiver: Receiver
+    engine: Engine, postgresql: Engine, install: Install, receiver: Receiver
 ) -> None:
     sessions = sessionmaker(engine, binds={Customer: postgresql})
     here = install(sessions)
@@ -338,7 +338,7 @@ def test_sqlite_and_postgresql_in_one_session(
     assert {one.resource for one in there.events.list()} == {"customer"}
 
 
-def test_which_of_several_installations_is_asked_for(install: Install, engine: Engine, second: Engine) -> None:
+def test_which_of_several_installations_is_asked_for(engine: Engine, install: Install, second: Engine) -> None:
     sessions = sessionmaker(binds={Product: engine, Customer: second})
     first = install(sessions, bind=engine, deliver=False)
     assert sqla_webhooks.install(sessions) is first
@@ -354,7 +354,7 @@ def test_which_of_several_installations_is_asked_for(install: Install, engine: E
 
 
 def test_only_installations_for_the_same_database_exclude_each_other(
-    install: Install, engine: Engine, second: Engine
+    engine: Engine, install: Install, second: Engine
 ) -> None:
     class Ours(Session):
         pass
@@ -370,7 +370,7 @@ def test_only_installations_for_the_same_database_exclude_each_other(
     assert published(beside) == ["a"]
 
 
-def test_one_session_and_an_async_maker_with_two_databases(install: Install, engine: Engine, second: Engine) -> None:
+def test_one_session_and_an_async_maker_with_two_databases(engine: Engine, install: Install, second: Engine) -> None:
     with Session(binds={Product: engine, Customer: second}) as session:
         first = install(session, bind=engine, deliver=False, capture="all")
         other = install(session, bind=second, deliver=False, capture="all")
@@ -402,7 +402,7 @@ def test_one_session_and_an_async_maker_with_two_databases(install: Install, eng
         assert "sync_session_class" not in sessions.kw
 
 
-def test_two_drivers_of_one_database_are_one_database(install: Install, engine: Engine) -> None:
+def test_two_drivers_of_one_database_are_one_database(engine: Engine, install: Install) -> None:
     """An application may use both; what its sync sessions and its async ones write is captured by one installation."""
     with application_at(str(engine.url).replace("sqlite", "sqlite+aiosqlite")) as application:
         webhooks = install(Session, bind=engine, deliver=False, capture="all")

@@ -57,7 +57,7 @@ def by_connection(engine: Engine, tenant: str) -> Session:
 
 @pytest.mark.parametrize("begin", [by_engine, by_connection])
 def test_each_tenants_row_is_an_event_in_our_tables(
-    begin: Callable[[Engine, str], Session], install: Install, engine: Engine, receiver: Receiver
+    begin: Callable[[Engine, str], Session], engine: Engine, install: Install, receiver: Receiver
 ) -> None:
     webhooks = install(Session, bind=engine, deliver=False)
     webhooks.endpoints.create(receiver.url(), events=["*"])
@@ -79,7 +79,7 @@ def test_each_tenants_row_is_an_event_in_our_tables(
     assert _skus(engine) == {tenant: [tenant] for tenant in TENANTS}
 
 
-def test_what_the_flush_must_read_is_read_in_the_tenants_schema(install: Install, engine: Engine) -> None:
+def test_what_the_flush_must_read_is_read_in_the_tenants_schema(engine: Engine, install: Install) -> None:
     for tenant in TENANTS:
         with by_engine(engine, tenant) as session, session.begin():
             session.add(Product(sku="same", name=f"of {tenant}"))
@@ -95,7 +95,7 @@ def test_what_the_flush_must_read_is_read_in_the_tenants_schema(install: Install
     assert b'"changes":{"name":{"from":"of tenant_b","to":"new"}}' in event.payload
 
 
-def test_a_session_joined_to_a_tenants_connection(install: Install, engine: Engine) -> None:
+def test_a_session_joined_to_a_tenants_connection(engine: Engine, install: Install) -> None:
     webhooks = install(Session, bind=engine, deliver=False, capture="all")
     with engine.connect().execution_options(**of("tenant_a")) as connection:
         with Session(connection) as session:
@@ -107,7 +107,7 @@ def test_a_session_joined_to_a_tenants_connection(install: Install, engine: Engi
     assert [one.resource_id for one in webhooks.events.list()] == ["a"]
 
 
-def test_an_endpoint_in_a_tenants_transaction(install: Install, engine: Engine, receiver: Receiver) -> None:
+def test_an_endpoint_in_a_tenants_transaction(engine: Engine, install: Install, receiver: Receiver) -> None:
     webhooks = install(Session, bind=engine, deliver=False)
     with by_connection(engine, "tenant_a") as session:
         webhooks.endpoints.create(receiver.url(), events=["*"], session=session)
@@ -119,7 +119,7 @@ def test_an_endpoint_in_a_tenants_transaction(install: Install, engine: Engine, 
     _ours_are_in(engine, "public")
 
 
-def test_one_session_with_a_variant_of_the_engine_for_each_class(install: Install, engine: Engine) -> None:
+def test_one_session_with_a_variant_of_the_engine_for_each_class(engine: Engine, install: Install) -> None:
     """Two connections, each with the event of its own row."""
     sessions = sessionmaker(
         binds={
@@ -138,7 +138,7 @@ def test_one_session_with_a_variant_of_the_engine_for_each_class(install: Instal
 
 
 def test_an_engine_that_is_one_tenants_has_our_tables_in_the_tenants_schema(
-    install: Install, engine: Engine, receiver: Receiver
+    engine: Engine, install: Install, receiver: Receiver
 ) -> None:
     sessions = sessionmaker(engine.execution_options(**of("tenant_b")))
     webhooks = install(sessions)
@@ -150,7 +150,7 @@ def test_an_engine_that_is_one_tenants_has_our_tables_in_the_tenants_schema(
     _ours_are_in(engine, "tenant_b")
 
 
-def test_a_tenants_async_session(install: Install, url: str, receiver: Receiver) -> None:
+def test_a_tenants_async_session(url: str, install: Install, receiver: Receiver) -> None:
     async_url = url.replace("psycopg", "asyncpg")
     with application_at(async_url) as application:
         webhooks = install(application.sessions)

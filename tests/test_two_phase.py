@@ -79,7 +79,7 @@ def roll_back(session: Session) -> None:
 
 @pytest.mark.parametrize("end", [commit, prepare_and_commit, prepare_and_roll_back, roll_back])
 def test_an_event_exists_if_and_only_if_the_second_phase_committed(
-    end: Callable[[Session], None], install: Install, database: Engine, receiver: Receiver
+    end: Callable[[Session], None], database: Engine, install: Install, receiver: Receiver
 ) -> None:
     sessions = sessionmaker(database, twophase=True)
     webhooks = install(sessions, deliver=False)
@@ -96,7 +96,7 @@ def test_an_event_exists_if_and_only_if_the_second_phase_committed(
     assert there == (["a"] if end in {commit, prepare_and_commit} else [])
 
 
-def test_between_the_phases_nothing_is_sent(install: Install, database: Engine, receiver: Receiver) -> None:
+def test_between_the_phases_nothing_is_sent(database: Engine, install: Install, receiver: Receiver) -> None:
     sessions = sessionmaker(database, twophase=True)
     webhooks = install(sessions, deliver=False)
     webhooks.endpoints.create(receiver.url(), events=["*"])
@@ -109,7 +109,7 @@ def test_between_the_phases_nothing_is_sent(install: Install, database: Engine, 
 
 
 def test_a_transaction_that_another_connection_commits(
-    install: Install, postgresql: Engine, receiver: Receiver
+    postgresql: Engine, install: Install, receiver: Receiver
 ) -> None:
     """As a transaction manager does that recovers after a crash: nobody wakes the relay, which finds it by its poll."""
     webhooks = install(sessionmaker(postgresql), poll_interval=0.05)
@@ -130,7 +130,7 @@ def test_a_transaction_that_another_connection_commits(
 
 
 def test_two_databases_commit_together_and_each_has_the_events_of_its_rows(
-    install: Install, postgresql: Engine, mariadb: Engine
+    postgresql: Engine, mariadb: Engine, install: Install
 ) -> None:
     sessions = sessionmaker(binds={Product: postgresql, Customer: mariadb}, twophase=True)
     here = install(sessions, bind=postgresql, deliver=False, capture="all")

@@ -80,9 +80,9 @@ def install(
             or these sessions have an installation with other settings.
         DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
     """
-    factory = Factory.of(session_factory, bind=bind)
-    settings = Settings.of(options)
     with _installing:
+        factory = Factory.of(session_factory, bind=bind)
+        settings = Settings.of(options)
         installed: Webhooks | None = factory.installed()
         if installed is not None:
             _check_same(installed, {name: getattr(settings, name) for name in options})

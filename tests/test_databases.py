@@ -84,3 +84,19 @@ def test_times_are_kept_to_the_microsecond(
     clock.advance(0.123456)
     endpoint = webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
     assert webhooks.endpoints.get(endpoint.id).created_at == clock.now()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_the_relay_does_not_wait_for_a_transaction_that_is_open(
+    sessions: sessionmaker[Session], webhooks: Webhooks, receiver: Receiver
+) -> None:
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    with sessions() as session:
+        session.add(Product(sku="open"))
+        session.flush()
+        put(sessions, "a", "b", "c")
+        assert webhooks.drain().complete
+        put(sessions, "d")  # nor does anybody wait for what the relay has done
+        session.commit()
+    webhooks.drain()
+    assert [event["resource_id"] for event in receiver.events()] == ["a", "b", "c", "open", "d"]

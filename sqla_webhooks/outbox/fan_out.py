@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import DeliveryState, Event, OutboxRow
@@ -111,10 +111,18 @@ class FanOut:
         queue.enqueue(connection, deliveries, now=now)
 
 
+_ONE = delete(models.outbox).where(models.outbox.c.id == bindparam("number"))
+
+
 def _remove(connection: Connection, rows: Sequence[OutboxRow]) -> None:
-    removed = 0
-    for some in chunks([row.id for row in rows]):
-        removed += connection.execute(delete(models.outbox).where(models.outbox.c.id.in_(some))).rowcount
+    if connection.dialect.name in ("mysql", "mariadb"):
+        # One after the other, each by its key. For several it may go through the table, and wait for every row on its
+        # way that an open transaction of the application has written.
+        removed = connection.execute(_ONE, [{"number": row.id} for row in rows]).rowcount
+    else:
+        removed = 0
+        for some in chunks([row.id for row in rows]):
+            removed += connection.execute(delete(models.outbox).where(models.outbox.c.id.in_(some))).rowcount
     if removed != len(rows):
         raise _Gone
 

@@ -219,6 +219,18 @@ def test_the_same_links_again_are_no_event(sessions: Sessions, told: Told) -> No
     assert told() == []
 
 
+@pytest.mark.usefixtures("one_post")
+def test_a_row_whose_key_another_object_takes_has_lost_its_links(sessions: Sessions, told: Told) -> None:
+    with sessions.begin() as session:
+        session.delete(session.get_one(Post, 1))
+        session.add(Post(id=1, title="", tags=[session.get_one(Tag, "b")]))
+    assert sorted(told()) == [
+        ("post.updated", "1", {}, {"tags": {"added": ["b"], "removed": ["a"]}}),
+        ("tag.updated", "a", {}, {"posts": removed("1")}),
+        ("tag.updated", "b", {}, {"posts": added("1")}),
+    ]
+
+
 # --------------------------------------------------------------------------- the oracle
 
 NAMES = st.sampled_from(["a", "b", "c"])

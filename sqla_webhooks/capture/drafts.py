@@ -47,7 +47,8 @@ def of_created(state: State, plan: Plan, before: State | None, notes: Notes) -> 
     if before is not None and before.mapper is state.mapper:
         # Deleted and added again under one key: SQLAlchemy made it an UPDATE ("row switch").
         previous = as_it_was(before, shape, notes.get(before))
-        return Draft(plan, Operation.UPDATE, data, missing, previous, links=links.changed(state, plan))
+        linked = links.exchanged(before, state, plan)
+        return Draft(plan, Operation.UPDATE, data, missing, previous, links=linked)
     return Draft(plan, Operation.CREATE, data, missing, {}, links=links.changed(state, plan))
 
 

@@ -44,6 +44,19 @@ def cut(state: State, plan: Plan) -> Links:
     return links
 
 
+def exchanged(before: State, state: State, plan: Plan) -> Links:
+    """What a row was linked to by the object that was deleted, for that by the one under its key. In `after_flush`."""
+    links = changed(state, plan)
+    for name, link in cut(before, plan).items():
+        added = links.get(name, {}).get("added", [])
+        exchange = {
+            "added": [one for one in added if one not in link["removed"]],
+            "removed": [one for one in link["removed"] if one not in added],
+        }
+        links[name] = {way: some for way, some in exchange.items() if some}
+    return {name: link for name, link in links.items() if link}
+
+
 def cut_elsewhere(state: State, plan: Plan) -> Iterator[tuple[State, Links]]:
     """What is linked no more to the row of a deleted object: those that map it themselves. In `after_flush`."""
     for name, to in plan.links.items():

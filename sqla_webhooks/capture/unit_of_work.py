@@ -221,9 +221,9 @@ def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
 
 
 def _draft_unlinked(runs: _Runs, states: _States, plan_of: PlanOf) -> None:
-    """What was linked to a deleted row, and is not itself deleted."""
+    """What was linked to a deleted row, or to one that another took over, and is not itself deleted."""
     gone = set(states.deleted)
-    for state in states.deleted:
+    for state in (*states.deleted, *states.replaced.values()):
         plan = plan_of(state)
         if plan is None or not plan.links:
             continue

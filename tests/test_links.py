@@ -231,6 +231,36 @@ def test_a_row_whose_key_another_object_takes_has_lost_its_links(sessions: Sessi
     ]
 
 
+@pytest.mark.usefixtures("one_post")
+@pytest.mark.parametrize("forgetful", [Post, Tag])
+def test_a_link_is_told_by_both_sides_though_one_was_expired_before_the_flush(
+    sessions: Sessions, told: Told, forgetful: type[Post | Tag]
+) -> None:
+    with sessions.begin() as session:
+        post, tag = session.get_one(Post, 1), session.get_one(Tag, "b")
+        post.tags = [tag]
+        session.expire(post if forgetful is Post else tag)
+    assert sorted(told()) == [
+        ("post.updated", "1", {}, {"tags": {"added": ["b"], "removed": ["a"]}}),
+        ("tag.updated", "a", {}, {"posts": removed("1")}),
+        ("tag.updated", "b", {}, {"posts": added("1")}),
+    ]
+
+
+@pytest.mark.usefixtures("one_post")
+def test_a_row_deleted_by_an_earlier_flush_is_not_unlinked_again(sessions: Sessions, told: Told) -> None:
+    sessions.configure(expire_on_commit=False)
+    with sessions() as session:
+        post, tag = session.get_one(Post, 1), session.get_one(Tag, "a")
+        assert post.tags == [tag]
+        session.delete(tag)
+        session.commit()
+        told()
+        post.tags = []  # in memory, it was still there
+        session.commit()
+    assert told() == []
+
+
 # --------------------------------------------------------------------------- the oracle
 
 NAMES = st.sampled_from(["a", "b", "c"])

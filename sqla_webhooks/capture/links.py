@@ -28,9 +28,10 @@ def changed(state: State, plan: Plan) -> Links:
     links: Links = {}
     for name, to in plan.links.items():
         if name in state.committed_state:
-            history = state.get_history(name, _KNOWN)
-            link = {"added": _identities(history.added, to.key), "removed": _identities(history.deleted, to.key)}
-            if link := {way: some for way, some in link.items() if some}:
+            link: dict[str, list[Any]] = {}
+            for way, other in _ways(state, name):
+                link.setdefault(way, []).append(_identity(other, to.key))
+            if link:
                 links[name] = link
     return links
 
@@ -39,7 +40,7 @@ def cut(state: State, plan: Plan) -> Links:
     """What the row of a deleted object was linked to, as far as the flush has loaded it. In `after_flush`."""
     links: Links = {}
     for name, to in plan.links.items():
-        if removed := _identities(_linked(state, name), to.key):
+        if removed := [_identity(other, to.key) for other in _linked(state, name)]:
             links[name] = {"removed": removed}
     return links
 
@@ -62,16 +63,42 @@ def cut_elsewhere(state: State, plan: Plan) -> Iterator[tuple[State, Links]]:
     for name, to in plan.links.items():
         if to.inverse is not None:
             for other in _linked(state, name):
-                yield instance_state(other), {to.inverse: {"removed": [sheet.parts(identity(state))]}}
+                yield other, {to.inverse: {"removed": [sheet.parts(identity(state))]}}
 
 
-def _linked(state: State, name: str) -> tuple[Any, ...]:
+def unaware(linked: Iterable[tuple[State, Plan]]) -> Iterator[tuple[State, Links]]:
+    """The other ends of what was linked and unlinked that do not know it: they were expired before the flush."""
+    aware: dict[tuple[State, str, str], set[State]] = {}
+    for state, plan in linked:
+        for name, to in plan.links.items():
+            if to.inverse is None or name not in state.committed_state:
+                continue
+            for way, other in _ways(state, name):
+                there = (other, to.inverse, way)
+                if there not in aware:
+                    aware[there] = {one for its, one in _ways(other, to.inverse) if its == way}
+                if state not in aware[there]:
+                    yield other, {to.inverse: {way: [_identity(state, plan.shape.key)]}}
+
+
+def _ways(state: State, name: str) -> Iterator[tuple[str, State]]:
     history = state.get_history(name, _KNOWN)
-    return tuple(one for one in (*(history.unchanged or ()), *(history.deleted or ())) if one is not None)
+    for way, some in (("added", history.added), ("removed", history.deleted)):
+        yield from ((way, other) for other in _present(state, some))
 
 
-def _identities(instances: Iterable[Any] | None, key: tuple[str, ...]) -> list[Any]:
-    return [_identity(instance_state(one), key) for one in instances or () if one is not None]
+def _linked(state: State, name: str) -> Iterator[State]:
+    history = state.get_history(name, _KNOWN)
+    yield from _present(state, history.unchanged)
+    yield from _present(state, history.deleted)
+
+
+def _present(state: State, instances: Iterable[Any] | None) -> Iterator[State]:
+    """Those that the session has. To others the flush makes no link and cuts none: an earlier one has deleted them."""
+    session = state.session
+    return (
+        instance_state(one) for one in instances or () if one is not None and session is not None and one in session
+    )
 
 
 def _identity(state: State, key: tuple[str, ...]) -> list[Any]:

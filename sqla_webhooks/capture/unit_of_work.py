@@ -13,7 +13,7 @@ be completed by one query for each class. Nothing here loads through the ORM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -59,6 +59,8 @@ class _Runs(Runs):
         super().__init__()
         #: How many runs there were before each draft.
         self.drafts: list[tuple[int, Draft]] = []
+        #: Objects that may have been linked and unlinked.
+        self.linked: list[tuple[State, Plan]] = []
 
     def put_draft(self, draft: Draft) -> None:
         self.close()
@@ -166,6 +168,8 @@ def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) 
             runs.put(plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None)
         else:
             runs.put_draft(drafts.of_created(state, plan, before, notes))
+        if plan.links:
+            runs.linked.append((state, plan))
 
 
 def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], notes: Notes) -> None:
@@ -175,6 +179,8 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
             if plan.shape.expressions or (previous := _differences(state, plan, note)) is None:
                 if (draft := drafts.of_updated(state, plan, note)) is not None:
                     runs.put_draft(draft)
+                    if plan.links:
+                        runs.linked.append((state, plan))
             elif previous or plan.links:
                 linked = links.changed(state, plan) if plan.links else None
                 if not previous and not linked:
@@ -182,6 +188,8 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
                 if plan.shape.json:
                     previous = with_plain_null(plan.shape, previous)
                 runs.put(plan, [sheet.UPDATED, previous], plan.values(state.dict), linked)
+                if linked:
+                    runs.linked.append((state, plan))
 
 
 def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:
@@ -221,18 +229,24 @@ def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
 
 
 def _draft_unlinked(runs: _Runs, states: _States, plan_of: PlanOf) -> None:
-    """What was linked to a deleted row, or to one that another took over, and is not itself deleted."""
+    """
+    What is linked or unlinked by what was done to the other end alone.
+
+    That was deleted, or another took it over; or this one was expired since.
+    """
     gone = set(states.deleted)
     for state in (*states.deleted, *states.replaced.values()):
         plan = plan_of(state)
-        if plan is None or not plan.links:
-            continue
-        for other, linked in links.cut_elsewhere(state, plan):
-            others = plan_of(other)
-            if (
-                others is not None
-                and other not in gone
-                and other.key is not None
-                and linked.keys() <= others.links.keys()
-            ):
-                runs.put_draft(drafts.of_unlinked(other, others, linked))
+        if plan is not None and plan.links:
+            _draft_linked(runs, links.cut_elsewhere(state, plan), plan_of, gone=gone)
+    if runs.linked:
+        _draft_linked(runs, links.unaware(runs.linked), plan_of, gone=gone)
+
+
+def _draft_linked(
+    runs: _Runs, found: Iterable[tuple[State, Links]], plan_of: PlanOf, *, gone: Collection[State]
+) -> None:
+    for state, linked in found:
+        plan = plan_of(state)
+        if plan is not None and state not in gone and state.key is not None and linked.keys() <= plan.links.keys():
+            runs.put_draft(drafts.of_unlinked(state, plan, linked))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,17 @@ from support.threads import Gate
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis looks for it
+def pytest_configure(config: pytest.Config) -> None:
+    """Every run has a seed, so that what a run finds can be found again."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = os.environ.get("HYPOTHESIS_SEED") or str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"again with the same examples: HYPOTHESIS_SEED={config.option.hypothesis_seed}"
 
 
 @pytest.fixture

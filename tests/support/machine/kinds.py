@@ -60,7 +60,7 @@ _COLUMNS: Mapping[str, Pool] = {
     "quantity": (1, 2, 3),
     "price": (Decimal("9.50"), Decimal("0.01"), Decimal("1000.00")),
     "state": tuple(State),
-    "details": (None, {}, {"a": 1}, {"a": True}, {"b": [1, {"c": None}]}),
+    "details": (None, {}, {"a": 1}, {"a": 2}, {"b": [1, {"c": None}]}),
     "flag": (None, True, False),
     "weight": (None, 0.5, -1024.25, 3.0),
     "due": (None, datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, 678901)),  # noqa: DTZ001  # as the column is

@@ -73,7 +73,7 @@ class Replica:
         assert data.keys() == before.keys()
         assert really or event.get("links"), "updated without a change"
         said = {name: {"from": before[name], **change} for name, change in changes.items()}
-        assert said == really, "changed otherwise than it says"
+        assert said == really, f"changed otherwise than it says: {said}, really {really}"
         assert (resource, number) not in self.rows, "moved to where another is"
         self.rows[resource, number] = data
 

@@ -26,7 +26,7 @@ from sqla_webhooks.capture.drafts import Draft
 from sqla_webhooks.capture.notes import Note, Notes, PlanOf
 from sqla_webhooks.capture.plan import Plan, State, identity, with_plain_null
 from sqla_webhooks.capture.runs import Found, Runs
-from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.events import Change, Links, Operation
 from sqla_webhooks.outbox import sheet
 
 

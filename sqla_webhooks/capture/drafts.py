@@ -9,7 +9,7 @@ on the connection and in the transaction of its flush.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -95,6 +95,12 @@ def _may_be_written(previous: Mapping[str, Any], data: Mapping[str, Any], plan: 
         not plan.is_same(key, old, data[key]) if key in data else key not in plan.shape.volatile or not is_unknown(old)
         for key, old in previous.items()
     )
+
+
+def unsettled_missing(draft: Draft) -> Draft:
+    """*draft*, in which values are missing too that the database may have stored differently."""
+    unsettled = {name for name, value in draft.data.items() if not draft.plan.is_settled(name, value)}
+    return replace(draft, missing=draft.missing | unsettled) if unsettled - draft.missing else draft
 
 
 def fill(session: Session, drafts: Iterable[Draft]) -> None:

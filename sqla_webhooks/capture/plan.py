@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from operator import eq, itemgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import JSON, ClauseElement
+from sqlalchemy import JSON, ClauseElement, Dialect
 from sqlalchemy.orm import InstanceState, LoaderCallableStatus, RelationshipProperty
 from sqlalchemy.types import TypeEngine
 
+from sqla_webhooks.capture.settled import AS_IT_IS, Check, Rule, rule
 from sqla_webhooks.outbox.sheet import Layout
 from sqla_webhooks.resources import Shape
 
@@ -46,6 +47,23 @@ class Link:
         return cls(key, relation.back_populates)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the types of a row's values tell."""
+
+    #: Whether the row's identity is what stands under its key.
+    plain_key: bool
+    #: Values that the database may have stored differently: their places, and what tells whether it has not.
+    checks: tuple[tuple[int, Check], ...]
+
+    def is_settled(self, values: tuple[Any, ...]) -> bool:
+        """Whether the database certainly stores *values* as they are."""
+        for place, check in self.checks:  # noqa: SIM110  # quicker than all(), and most rows have none
+            if not check(values[place]):
+                return False
+        return True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """What is worked out of a shape."""
@@ -58,20 +76,27 @@ class Plan:
     same: Mapping[str, Callable[[Any, Any], bool]]
     #: Where the parts of the key stand among the values.
     key_places: tuple[int, ...]
+    #: By attribute: which values are stored as they are.
+    rules: Mapping[str, Rule]
     #: Whether the flush may find that an object is an orphan, and delete it.
     orphans: bool
     #: The many-to-many relationships.
     links: Mapping[str, Link]
+    #: By the types of a row's values: rows of one class have few different ones. Two threads find the same.
+    _looks: dict[tuple[type, ...], Look] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, shape: Shape) -> Plan:
-        names = tuple(shape.columns)
+    def of(cls, shape: Shape, dialect: Dialect) -> Plan:
+        names, stored = tuple(shape.columns), frozenset(shape.stored)
         return cls(
             shape=shape,
             layout=Layout(shape.resource, shape.table, names, shape.key),
             values=itemgetter(*names) if len(names) > 1 else lambda values: (values[names[0]],),
             same={name: _comparison(column.type) for name, column in shape.columns.items()},
             key_places=tuple(names.index(name) for name in shape.key),
+            rules={
+                name: rule(one.type, dialect) if name in stored else AS_IT_IS for name, one in shape.columns.items()
+            },
             orphans=bool(shape.mapper._delete_orphans),  # noqa: SLF001  # what `Mapper._is_orphan` asks
             links={
                 one.key: Link.of(one)
@@ -92,12 +117,26 @@ class Plan:
             return False
         return True
 
-    def has_plain_key(self, values: tuple[Any, ...]) -> bool:
-        """Whether the row's identity is what stands under its key."""
-        for place in self.key_places:  # noqa: SIM110  # three times as quick as all()
-            if type(values[place]) not in _KEYS:
-                return False
-        return True
+    def look(self, values: tuple[Any, ...]) -> Look:
+        """What the types of *values* tell."""
+        kinds = tuple(map(type, values))
+        try:
+            return self._looks[kinds]
+        except KeyError:
+            return self._looks.setdefault(kinds, self._look(kinds))
+
+    def _look(self, kinds: tuple[type, ...]) -> Look:
+        rules = enumerate(zip(self.rules.values(), kinds, strict=True))
+        checks = ((place, rule.check(kind)) for place, (rule, kind) in rules)
+        return Look(
+            plain_key=all(kinds[place] in _KEYS for place in self.key_places),
+            checks=tuple((place, check) for place, check in checks if check is not None),
+        )
+
+    def is_settled(self, name: str, value: Any) -> bool:
+        """Whether the database certainly stores an attribute's value as it is."""
+        check = self.rules[name].check(type(value))
+        return check is None or check(value)
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether the attribute's type calls two values equal; one that cannot say so calls them different."""

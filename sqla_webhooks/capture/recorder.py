@@ -171,7 +171,7 @@ class Recorder:
         try:
             return self._plans[shape]
         except KeyError:
-            return self._plans.setdefault(shape, Plan.of(shape))
+            return self._plans.setdefault(shape, Plan.of(shape, self._database.engine.dialect))
 
     def wanted(self, session: Session, mapper: Mapper[Any], patterns: Patterns) -> Plan | None:
         """How a class is captured; None if nobody wants it."""

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import JSON
 
-from sqla_webhooks.capture.plan import Plan
+from sqla_webhooks.capture.plan import Look, Plan
 from sqla_webhooks.events import Change, Links
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.resources import Shape
@@ -23,17 +23,25 @@ class Runs:
         self._last: sheet.Layout | None = None
         self._run: list[sheet.Packed] = []
 
-    def put(self, plan: Plan, packed: sheet.Packed, values: tuple[Any, ...], linked: Links | None = None) -> None:
+    def put(
+        self,
+        plan: Plan,
+        packed: sheet.Packed,
+        values: tuple[Any, ...],
+        linked: Links | None = None,
+        look: Look | None = None,
+    ) -> None:
         """
         Write a change down, with little more than its values.
 
         Args:
             packed: Its letter, and of an update the old values.
             values: Those of the plan's attributes, in their order.
+            look: What the plan has seen of them, if it has looked.
         """
         if plan.shape.json:
             values = tuple(None if value is JSON.NULL else value for value in values)
-        if linked or not plan.has_plain_key(values):
+        if linked or not (look or plan.look(values)).plain_key:
             identity = sheet.parts([values[place] for place in plan.key_places])
             packed[0] = packed[0].upper()
             packed.insert(1, {"identity": identity, **({"links": linked} if linked else {})})

@@ -64,7 +64,7 @@ class _Runs(Runs):
 
     def put_draft(self, draft: Draft) -> None:
         self.close()
-        self.drafts.append((len(self.found), draft))
+        self.drafts.append((len(self.found), drafts.unsettled_missing(draft)))
 
 
 def _completed(session: Session, runs: _Runs) -> _Runs:
@@ -165,7 +165,11 @@ def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) 
         if before is None and not state.expired_attributes and not plan.shape.expressions:
             # What nobody set, and the database was not to say, is NULL.
             values = tuple(map(state.dict.get, plan.layout.attributes))
-            runs.put(plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None)
+            look = plan.look(values)
+            if look.is_settled(values):
+                runs.put(plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None, look)
+            else:
+                runs.put_draft(drafts.of_created(state, plan, before, notes))
         else:
             runs.put_draft(drafts.of_created(state, plan, before, notes))
         if plan.links:
@@ -176,20 +180,28 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
     for plan, states in planned:
         for state in states:
             note = notes.get(state)
-            if plan.shape.expressions or (previous := _differences(state, plan, note)) is None:
-                if (draft := drafts.of_updated(state, plan, note)) is not None:
-                    runs.put_draft(draft)
-                    if plan.links:
-                        runs.linked.append((state, plan))
-            elif previous or plan.links:
-                linked = links.changed(state, plan) if plan.links else None
-                if not previous and not linked:
+            previous = None if plan.shape.expressions else _differences(state, plan, note)
+            if previous is None or not _write_quickly(runs, state, plan, previous):
+                if (draft := drafts.of_updated(state, plan, note)) is None:
                     continue
-                if plan.shape.json:
-                    previous = with_plain_null(plan.shape, previous)
-                runs.put(plan, [sheet.UPDATED, previous], plan.values(state.dict), linked)
-                if linked:
-                    runs.linked.append((state, plan))
+                runs.put_draft(draft)
+            if plan.links:
+                runs.linked.append((state, plan))
+
+
+def _write_quickly(runs: _Runs, state: State, plan: Plan, previous: dict[str, Any]) -> bool:
+    """Write down the update of an object that knows all; False if the database may have stored it differently."""
+    linked = links.changed(state, plan) if plan.links else None
+    if not previous and not linked:
+        return True
+    values = plan.values(state.dict)
+    look = plan.look(values)
+    if not look.is_settled(values):
+        return False
+    if plan.shape.json:
+        previous = with_plain_null(plan.shape, previous)
+    runs.put(plan, [sheet.UPDATED, previous], values, linked, look)
+    return True
 
 
 def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:

@@ -114,6 +114,9 @@ class Anything(TypeDecorator[Any]):
     def process_bind_param(self, _value: Any, _dialect: Any) -> str:
         return "strange"
 
+    def process_result_value(self, value: Any, _dialect: Any) -> Any:
+        return value
+
 
 class Opaque(Base):
     __tablename__ = "opaque"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
-from support.databases import Database
+from support.databases import ELSEWHERE, Database, database_named
 from support.receiver import Receiver
 from support.shop import Base, Product, put
 
@@ -100,3 +101,13 @@ def test_the_relay_does_not_wait_for_a_transaction_that_is_open(
         session.commit()
     webhooks.drain()
     assert [event["resource_id"] for event in receiver.events()] == ["a", "b", "c", "open", "d"]
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_database_that_is_not_there_is_a_failure_in_ci_and_a_skip_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv(ELSEWHERE, "mysql+pymysql://root@127.0.0.1:1/")
+    with pytest.raises(outcome, match=ELSEWHERE), database_named("mariadb", tmp_path):
+        pass

@@ -17,6 +17,7 @@ from support.clock import MovedClock
 from support.databases import Database, clear
 from support.local import Install
 from support.machine import models
+from support.machine.bulk import Bulk
 from support.machine.endings import Endings
 from support.machine.families import Families
 from support.machine.objects import Objects
@@ -33,7 +34,7 @@ PATIENT = settings(
 )
 
 
-class Application(Objects, Families, Endings):
+class Application(Objects, Families, Bulk, Endings):
     """Everything that an application may do."""
 
 

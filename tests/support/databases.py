@@ -24,7 +24,9 @@ from sqlalchemy.exc import OperationalError
 
 NAMES = ("sqlite", "postgresql", "mariadb")
 
-MARIADB = os.environ.get("SQLA_WEBHOOKS_MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306/")
+#: Where MariaDB is, unless this environment variable says otherwise.
+MARIADB = "mysql+pymysql://root@127.0.0.1:3306/"
+ELSEWHERE = "SQLA_WEBHOOKS_MARIADB_URL"
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ def _postgresql() -> URL:
 
 
 def _mariadb() -> URL:
-    url = make_url(MARIADB)
+    url = make_url(os.environ.get(ELSEWHERE, MARIADB))
     engine = create_engine(url)
     try:
         engine.connect().close()
     except OperationalError as error:
         _missing(
             f"no MariaDB at {url!r}: start one there, as with `service mariadb start`, or say where it is in "
-            f"SQLA_WEBHOOKS_MARIADB_URL ({error.orig})"
+            f"{ELSEWHERE} ({error.orig})"
         )
     finally:
         engine.dispose()

@@ -77,7 +77,7 @@ class Columns:
 
 
 class Thing(Columns, Base):
-    __tablename__ = "thing"
+    __tablename__ = "machine_thing"
     note: Mapped[str | None] = deferred(mapped_column(String(200)))
     watched: Mapped[int] = mapped_column(default=0, active_history=True)
 
@@ -85,14 +85,14 @@ class Thing(Columns, Base):
 class Eager(Columns, Base):
     """Fetches at once what the database makes."""
 
-    __tablename__ = "eager"
+    __tablename__ = "machine_eager"
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012  # declarative's own form
 
 
 class Simple(Base):
     """Nothing happens to it by itself."""
 
-    __tablename__ = "simple"
+    __tablename__ = "machine_simple"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(40), default="")
     number: Mapped[int | None]
@@ -101,7 +101,7 @@ class Simple(Base):
 class Document(Base):
     """Counts its versions."""
 
-    __tablename__ = "document"
+    __tablename__ = "machine_document"
     id: Mapped[int] = mapped_column(primary_key=True)
     body: Mapped[str] = mapped_column(String(100), default="")
     reads: Mapped[int] = mapped_column(default=0)
@@ -115,7 +115,7 @@ class Document(Base):
 class Product(Base):
     """A key that is given."""
 
-    __tablename__ = "product"
+    __tablename__ = "machine_product"
     sku: Mapped[str] = mapped_column(String(40), primary_key=True)
     stock: Mapped[int] = mapped_column(default=0)
     label: Mapped[str | None] = deferred(mapped_column(String(40)))
@@ -124,7 +124,7 @@ class Product(Base):
 class Seat(Base):
     """A key of two parts."""
 
-    __tablename__ = "seat"
+    __tablename__ = "machine_seat"
     row: Mapped[str] = mapped_column(String(8), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     guest: Mapped[str | None] = mapped_column(String(40))
@@ -134,7 +134,7 @@ class Seat(Base):
 class Odd(Base):
     """Attributes and columns have different names, one even the other's."""
 
-    __tablename__ = "odd"
+    __tablename__ = "machine_odd"
     key: Mapped[str] = mapped_column("id_col", String(40), primary_key=True)
     first: Mapped[str | None] = mapped_column("second", String(40))
     second: Mapped[str | None] = mapped_column("first", String(40))
@@ -145,16 +145,16 @@ class Odd(Base):
 
 
 class Author(Base):
-    __tablename__ = "author"
+    __tablename__ = "machine_author"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(40), default="")
     books: Mapped[list[Book]] = relationship(back_populates="author", cascade="all, delete-orphan")
 
 
 class Book(Base):
-    __tablename__ = "book"
+    __tablename__ = "machine_book"
     id: Mapped[int] = mapped_column(primary_key=True)
-    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
+    author_id: Mapped[int] = mapped_column(ForeignKey("machine_author.id"))
     title: Mapped[str] = mapped_column(String(40), default="")
     blurb: Mapped[str | None] = deferred(mapped_column(String(200)))
     author: Mapped[Author] = relationship(back_populates="books")
@@ -166,15 +166,15 @@ class Book(Base):
 class Page(Base):
     """A part of its key is the key of its book."""
 
-    __tablename__ = "page"
-    book_id: Mapped[int] = mapped_column(ForeignKey("book.id"), primary_key=True)
+    __tablename__ = "machine_page"
+    book_id: Mapped[int] = mapped_column(ForeignKey("machine_book.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     words: Mapped[int] = mapped_column(default=0)
     book: Mapped[Book] = relationship(back_populates="pages")
 
 
 class Team(Base):
-    __tablename__ = "team"
+    __tablename__ = "machine_team"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(40), default="")
     members: Mapped[list[Member]] = relationship(back_populates="team")
@@ -183,16 +183,16 @@ class Team(Base):
 class Member(Base):
     """Stays without a team when that is deleted."""
 
-    __tablename__ = "member"
+    __tablename__ = "machine_member"
     id: Mapped[int] = mapped_column(primary_key=True)
-    team_id: Mapped[int | None] = mapped_column(ForeignKey("team.id"))
+    team_id: Mapped[int | None] = mapped_column(ForeignKey("machine_team.id"))
     name: Mapped[str] = mapped_column(String(40), default="")
     edits: Mapped[int] = mapped_column(default=0, onupdate=text("edits + 1"))
     team: Mapped[Team | None] = relationship(back_populates="members")
 
 
 class Box(Base):
-    __tablename__ = "box"
+    __tablename__ = "machine_box"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(40), default="")
     items: Mapped[list[Item]] = relationship(cascade="all, delete-orphan")
@@ -201,19 +201,19 @@ class Box(Base):
 class Item(Base):
     """Does not know its box."""
 
-    __tablename__ = "item"
+    __tablename__ = "machine_item"
     id: Mapped[int] = mapped_column(primary_key=True)
-    box_id: Mapped[int | None] = mapped_column(ForeignKey("box.id"))
+    box_id: Mapped[int | None] = mapped_column(ForeignKey("machine_box.id"))
     name: Mapped[str] = mapped_column(String(40), default="")
 
 
 class Node(Base):
     """Knows others of its kind: its parent, and one whose key is written after both are there."""
 
-    __tablename__ = "node"
+    __tablename__ = "machine_node"
     id: Mapped[int] = mapped_column(primary_key=True)
-    parent_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
-    favourite_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("machine_node.id"))
+    favourite_id: Mapped[int | None] = mapped_column(ForeignKey("machine_node.id"))
     name: Mapped[str] = mapped_column(String(40), default="")
     parent: Mapped[Node | None] = relationship(back_populates="children", remote_side="Node.id", foreign_keys=parent_id)
     children: Mapped[list[Node]] = relationship(back_populates="parent", foreign_keys=parent_id)
@@ -223,21 +223,21 @@ class Node(Base):
 # --------------------------------------------------------------------------- links
 
 posts_tags = Table(
-    "posts_tags",
+    "machine_posts_tags",
     metadata,
-    Column("post_id", ForeignKey("post.id"), primary_key=True),
-    Column("tag_name", ForeignKey("tag.name"), primary_key=True),
+    Column("post_id", ForeignKey("machine_post.id"), primary_key=True),
+    Column("tag_name", ForeignKey("machine_tag.name"), primary_key=True),
 )
 posts_fans = Table(
-    "posts_fans",
+    "machine_posts_fans",
     metadata,
-    Column("post_id", ForeignKey("post.id"), primary_key=True),
-    Column("fan_id", ForeignKey("fan.id"), primary_key=True),
+    Column("post_id", ForeignKey("machine_post.id"), primary_key=True),
+    Column("fan_id", ForeignKey("machine_fan.id"), primary_key=True),
 )
 
 
 class Post(Base):
-    __tablename__ = "post"
+    __tablename__ = "machine_post"
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(40), default="")
     body: Mapped[str | None] = deferred(mapped_column(String(200)))
@@ -246,7 +246,7 @@ class Post(Base):
 
 
 class Tag(Base):
-    __tablename__ = "tag"
+    __tablename__ = "machine_tag"
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
     colour: Mapped[str | None] = mapped_column(String(40))
     posts: Mapped[list[Post]] = relationship(secondary=posts_tags, back_populates="tags")
@@ -255,7 +255,7 @@ class Tag(Base):
 class Fan(Base):
     """Does not know its posts."""
 
-    __tablename__ = "fan"
+    __tablename__ = "machine_fan"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(40), default="")
 
@@ -266,7 +266,7 @@ class Fan(Base):
 class Animal(Base):
     """Joined, on two levels."""
 
-    __tablename__ = "animal"
+    __tablename__ = "machine_animal"
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
     name: Mapped[str] = mapped_column(String(40), default="")
@@ -275,22 +275,22 @@ class Animal(Base):
 
 
 class Dog(Animal):
-    __tablename__ = "dog"
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    __tablename__ = "machine_dog"
+    id: Mapped[int] = mapped_column(ForeignKey("machine_animal.id"), primary_key=True)
     tricks: Mapped[int] = mapped_column(default=0)
     __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # declarative's own form
 
 
 class Puppy(Dog):
-    __tablename__ = "puppy"
-    id: Mapped[int] = mapped_column(ForeignKey("dog.id"), primary_key=True)
+    __tablename__ = "machine_puppy"
+    id: Mapped[int] = mapped_column(ForeignKey("machine_dog.id"), primary_key=True)
     weeks: Mapped[int] = mapped_column(server_default="8")
     __mapper_args__ = {"polymorphic_identity": "puppy"}  # noqa: RUF012  # declarative's own form
 
 
 class Cat(Animal):
-    __tablename__ = "cat"
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    __tablename__ = "machine_cat"
+    id: Mapped[int] = mapped_column(ForeignKey("machine_animal.id"), primary_key=True)
     lives: Mapped[int] = mapped_column(default=9)
     __mapper_args__ = {"polymorphic_identity": "cat"}  # noqa: RUF012  # declarative's own form
 
@@ -298,7 +298,7 @@ class Cat(Animal):
 class Staff(Base):
     """Single."""
 
-    __tablename__ = "staff"
+    __tablename__ = "machine_staff"
     badge: Mapped[str] = mapped_column(String(40), primary_key=True)
     role: Mapped[str] = mapped_column(String(20))
     name: Mapped[str] = mapped_column(String(40), default="")
@@ -311,7 +311,7 @@ class Manager(Staff):
 
 
 class Report(Base):
-    __tablename__ = "report"
+    __tablename__ = "machine_report"
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(40), default="")
 
@@ -319,7 +319,7 @@ class Report(Base):
 class Invoice(Report):
     """Concrete: a table of its own, whole."""
 
-    __tablename__ = "invoice"
+    __tablename__ = "machine_invoice"
     id: Mapped[int] = mapped_column(primary_key=True)
     lane: Mapped[int] = mapped_column(default=0)
     title: Mapped[str] = mapped_column(String(40), default="")
@@ -337,7 +337,7 @@ class DataclassBase(MappedAsDataclass, DeclarativeBase):
 class Point(DataclassBase):
     """A dataclass, which is equal by its values and cannot be hashed."""
 
-    __tablename__ = "point"
+    __tablename__ = "machine_point"
     id: Mapped[int] = mapped_column(primary_key=True, init=False)
     lane: Mapped[int] = mapped_column(default=0)
     x: Mapped[int] = mapped_column(default=0)
@@ -358,7 +358,7 @@ class Plane:
 
 
 planes = Table(
-    "plane",
+    "machine_plane",
     metadata,
     Column("plane_id", Integer, primary_key=True),
     Column("lane", Integer, nullable=False),

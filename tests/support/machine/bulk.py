@@ -18,6 +18,8 @@ _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert, "mysql": m
 
 #: Whose rows stand in one table, so that a statement writes all of them.
 WHOLE = tuple(kind for kind in KINDS if len(sa_inspect(kind.cls).tables) == 1)
+#: Without a version counter, which SQLAlchemy wants among the parameters.
+UNCOUNTED = tuple(kind for kind in KINDS if sa_inspect(kind.cls).version_id_col is None)
 
 
 class Bulk(Work):
@@ -75,7 +77,7 @@ class Bulk(Work):
 
     @rule(lane=LANES, which=WHICH, number=NUMBERS, method=st.booleans())
     def update_by_key(self, lane: int, which: int, number: int, method: bool) -> None:
-        kind = self.kind(which)
+        kind = self.kind(which, among=UNCOUNTED)
         with self.at_work(lane) as work:
             name, value = kind.value(number)
             rows: Any = [{**_key(one), name: value} for one in work.found(kind.cls)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
-from sqlalchemy.engine import Result
+from sqlalchemy.engine import ChunkedIteratorResult, Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -309,5 +309,8 @@ def _without_key(result: Result[Any], *, width: int) -> tuple[list[Identity], Re
     """The primary keys that stand last in each row of *result*, and the result that was asked for."""
     asked = len(result.keys()) - width
     frozen = result.freeze()
-    identities = [tuple(row[asked:]) for row in frozen()]
-    return identities, frozen().columns(*range(asked))
+    rows = [tuple(row) for row in frozen()]
+    thin = frozen().columns(*range(asked))
+    if isinstance(result, ChunkedIteratorResult):  # what the ORM gives: the caller's is one too
+        thin = ChunkedIteratorResult(thin._metadata, lambda _: iter([rows]))  # type: ignore[no-untyped-call]  # noqa: SLF001  # SQLAlchemy's
+    return [row[asked:] for row in rows], thin

@@ -204,7 +204,7 @@ def upserts(name: str) -> dict[str, Operation]:
             kind.insert(Tag).on_conflict_do_nothing().from_select(["name"], select(Item.code.concat("")).union(select(Tag.name)))
         ),
         "nothing, returning": one(made.on_conflict_do_nothing().values(rows).returning(Item.id)),
-        "twice": ask(lambda s: [s.execute(update_amount.values(rows)), s.execute(update_amount.values(rows))]),
+        "twice": ask(lambda s: [s.execute(update_amount.values(rows)).rowcount for _ in range(2)]),
     }
 
 
@@ -229,7 +229,7 @@ MARIADB = {
     "update by another key, several": one(_on_duplicate.values(_coded)),
     "update by another key, a list": one(_on_duplicate, _coded),
     "update of composite keys": one(
-        mysql.insert(Seat).on_duplicate_key_update(taken=9), [{"line": "a", "number": 1}, {"line": "q", "number": 1}]
+        (_seats := mysql.insert(Seat)).on_duplicate_key_update(taken=_seats.inserted.taken), [{"line": "a", "number": 1}, {"line": "q", "number": 1}]
     ),
     "update by a composite unique key": one(
         mysql.insert(Seat).on_duplicate_key_update(taken=9).values(line="a", number=30, ticket=1)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.engine import ChunkedIteratorResult, Result
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -27,7 +28,7 @@ from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.capture.snapshot import Snapshot, by_class, is_polymorphic, of_kinds
 from sqla_webhooks.capture.watch import OPTION, Watcher, watching
-from sqla_webhooks.errors import BulkLimitExceeded
+from sqla_webhooks.errors import BulkLimitExceeded, WebhooksError
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,15 @@ class _Operation:
     """One statement, or one call of a bulk method: the rows it is about, and how they were."""
 
     session: Session
+    mapper: Mapper[Any]
     recorder: Recorder
     plan_for: Callable[[Mapper[Any]], Plan | None]
     before: Snapshot = field(default_factory=Snapshot)
+
+    @property
+    def is_all_or_nothing(self) -> bool:
+        """Whether a statement that the database refuses leaves nothing behind, nor lets another be executed."""
+        return self.session.get_bind(self.mapper).dialect.name == "postgresql"
 
     def note(self, wanted: Mapping[Plan, Iterable[Identity]]) -> None:
         """Read rows as they are, those that are not read already."""
@@ -47,18 +54,22 @@ class _Operation:
         for plan, found in Snapshot.read(self.session, new).of.items():
             self.before.of.setdefault(plan, {}).update(found)
 
-    def meet(self, mapper: Mapper[Any], connection: Connection, condition: ColumnElement[bool]) -> None:
-        """Note rows that new ones may meet."""
+    def meet(self, mapper: Mapper[Any], connection: Connection, condition: ColumnElement[bool]) -> list[Identity]:
+        """Note rows that new ones may meet; which those are."""
         self.recorder.take_write_lock(connection)
         kind = [mapper.polymorphic_on] if is_polymorphic(mapper) else []
         query = select(*mapper.primary_key, *kind).where(condition).with_for_update(of=mapper.base_mapper.local_table)
         width = len(mapper.primary_key)
         found = [(tuple(row[:width]), row[width] if kind else None) for row in connection.execute(query)]
         self.note(of_kinds(mapper, found, plan_for=self.plan_for))
+        return [identity for identity, _ in found]
 
-    def end(self, inserted: Mapping[Plan, Sequence[Identity]], *, moved: Mapping[Identity, Identity]) -> None:
+    def end(self, inserted: Mapping[Plan, Sequence[Identity]], *, moved: Mapping[Identity, Identity]) -> int:
         """
         Look what the rows have become, and write it down.
+
+        Returns:
+            How many of those that were there are there and different.
 
         Raises:
             OutboxWriteError: It could not be written.
@@ -68,9 +79,11 @@ class _Operation:
         }
         for plan, some in inserted.items():
             wanted.setdefault(plan, {}).update(dict.fromkeys(some))
-        runs = snapshot.compare(self.before, Snapshot.read(self.session, wanted), moved=moved)
+        after = Snapshot.read(self.session, wanted)
+        runs = snapshot.compare(self.before, after, moved=moved)
         if runs.found:
             self.recorder.write(self.session, runs.found)
+        return self.before.count_changed(after)
 
 
 class Bulk:
@@ -121,7 +134,7 @@ class Bulk:
         known = {one: recorder.wanted(session, one, patterns) for one in classes}
         if not any(known.values()):
             return None
-        return _Operation(session, recorder, lambda one: recorder.wanted(session, one, patterns))
+        return _Operation(session, classes[0], recorder, lambda one: recorder.wanted(session, one, patterns))
 
     # ------------------------------------------------------------------ statements
 
@@ -133,8 +146,9 @@ class Bulk:
         asked = bool(statement._returning)  # type: ignore[attr-defined]  # noqa: SLF001  # nothing public tells
         if asked:
             statement = statement.returning(*_key_attributes(mapper))  # type: ignore[attr-defined]  # it is an INSERT
-        with self._looking_at(session, inserts, mapper):
-            result = state.invoke_statement(statement=statement, execution_options={OPTION: inserts})
+        with self._failing(operation, lambda: self._end_inserts(operation, [(mapper, inserts)]), inserts=inserts):
+            with self._looking_at(session, inserts, mapper):
+                result = _inserted(state, statement, mapper, inserts=inserts)
         with _or_nothing(session):
             if asked:
                 inserts.identities, result = _without_key(result, width=len(mapper.primary_key))
@@ -147,7 +161,8 @@ class Bulk:
         if self._is_too_much(len(parameters), mapper):
             return None
         self._note_by_key(operation, mapper, parameters)
-        result = state.invoke_statement()
+        with self._failing(operation, lambda: operation.end({}, moved={})):
+            result = state.invoke_statement()
         with _or_nothing(state.session):
             operation.end({}, moved={})
         return result
@@ -163,8 +178,9 @@ class Bulk:
             return told
 
         changed = Changed(mapper, lock=self._recorder.take_write_lock, tell=tell)
-        with self._looking_at(state.session, changed, mapper):
-            result = state.invoke_statement(execution_options={OPTION: changed})
+        with self._failing(operation, lambda: operation.end({}, moved=changed.moved)):
+            with self._looking_at(state.session, changed, mapper):
+                result = state.invoke_statement(execution_options={OPTION: changed})
         if told:
             with _or_nothing(state.session):
                 operation.end({}, moved=changed.moved)
@@ -216,7 +232,7 @@ class Bulk:
         # Classes that share a table share a watcher: which class a row is of, the row says.
         of_table = {mapper.primary_key[0].table: mapper for mapper in mappers}
         shared = [mapper.base_mapper if is_polymorphic(mapper) else mapper for mapper in of_table.values()]
-        watchers = [(mapper, Inserts(mapper, meet=lambda *_: None)) for mapper in shared]
+        watchers = [(mapper, Inserts(mapper, meet=lambda *_: ())) for mapper in shared]
         with ExitStack() as stack:
             for mapper, inserts in watchers:
                 stack.enter_context(self._looking_at(session, inserts, mapper, every=True))
@@ -225,6 +241,28 @@ class Bulk:
             self._end_inserts(operation, watchers)
 
     # ------------------------------------------------------------------ what both share
+
+    @contextmanager
+    def _failing(
+        self, operation: _Operation, end: Callable[[], object], *, inserts: Inserts | None = None
+    ) -> Iterator[None]:
+        """
+        If a statement fails, tell of what it leaves behind, with which the application may go on.
+
+        Such as the rows before the one that was refused; or all of them, if
+        somebody's listener fails after the statement. PostgreSQL leaves nothing.
+        """
+        try:
+            yield
+        except Exception as error:
+            session = operation.session
+            refused = isinstance(error, DBAPIError)
+            if session.is_active and not (refused and operation.is_all_or_nothing):
+                with suppress(SQLAlchemyError, WebhooksError), _or_nothing(session):  # what failed first is raised
+                    if refused and inserts is not None and inserts.is_doubtful:
+                        raise
+                    end()
+            raise
 
     @contextmanager
     def _looking_at(
@@ -249,7 +287,7 @@ class Bulk:
         identities = [identity for identity, _ in found]
         return by_class(operation.session, mapper, identities, plan_for=operation.plan_for)
 
-    def _end_inserts(self, operation: _Operation, inserted: Iterable[tuple[Mapper[Any], Inserts]]) -> None:
+    def _end_inserts(self, operation: _Operation, inserted: Sequence[tuple[Mapper[Any], Inserts]]) -> None:
         new: dict[Plan, list[Identity]] = {}
         for mapper, inserts in inserted:
             known = [identity for identity in inserts.identities if None not in identity]
@@ -259,7 +297,9 @@ class Bulk:
                 return
             for plan, some in by_class(operation.session, mapper, known, plan_for=operation.plan_for).items():
                 new.setdefault(plan, []).extend(some)
-        operation.end(new, moved={})
+        changed = operation.end(new, moved={})
+        for _, inserts in inserted:
+            inserts.restore_count(changed)
 
     def _is_too_much(self, rows: int, mapper: Mapper[Any]) -> bool:
         """
@@ -290,15 +330,41 @@ def _or_nothing(session: Session) -> Iterator[None]:
     Roll back what was written, if it cannot be told of.
 
     An application that goes on after the error and commits would else commit a
-    change without its event.
+    change without its event. It must call `rollback()`, as after a failed flush,
+    whose way to say so this is.
     """
     try:
         yield
     except BaseException:
-        transaction = session.get_nested_transaction() or session.get_transaction()
-        if transaction is not None and transaction.is_active:
-            transaction.rollback()
+        if session.is_active:
+            part = session._autobegin_t()._begin()  # noqa: SLF001  # as `Session._flush` begins its own
+            part.rollback(_capture_exception=True)
         raise
+
+
+def _inserted(state: ORMExecuteState, statement: Any, mapper: Mapper[Any], *, inserts: Inserts) -> Result[Any]:
+    """
+    Execute an INSERT.
+
+    Row by row, where the database tells the key of one row only, and some must
+    be told; the result of the last is as that of all.
+    """
+    rows, options = state.parameters, {OPTION: inserts}
+    dialect = state.session.get_bind(mapper).dialect
+    names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    if (
+        dialect.insert_returning
+        or not isinstance(rows, list)
+        or all(row.get(name) is not None for row in rows for name in names)
+    ):
+        return state.invoke_statement(statement=statement, execution_options=options)
+    try:
+        for row in rows:
+            state.parameters = [row]
+            result = state.invoke_statement(statement=statement, execution_options=options)
+    finally:
+        state.parameters = rows
+    return result
 
 
 def _key_attributes(mapper: Mapper[Any]) -> list[Any]:

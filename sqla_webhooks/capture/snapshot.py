@@ -46,6 +46,14 @@ class Snapshot:
     def identities(self) -> dict[Plan, list[Identity]]:
         return {plan: list(of_plan) for plan, of_plan in self.of.items()}
 
+    def count_changed(self, after: Snapshot) -> int:
+        """How many rows are in both, and different."""
+        return sum(
+            values != after.of.get(plan, {}).get(identity, values)
+            for plan, rows_of_plan in self.of.items()
+            for identity, values in rows_of_plan.items()
+        )
+
 
 def by_class(
     session: Session, mapper: Mapper[Any], identities: Sequence[Identity], *, plan_for: PlanFor

@@ -27,6 +27,15 @@ def mapped() -> list[Mapper[Any]]:
         return sorted(mappers, key=lambda mapper: full_name(mapper.class_))
 
 
+def count() -> int:
+    """How many classes are mapped. Cheap: a flush may ask whether there are new ones."""
+    while True:
+        try:
+            return sum(len(registry._managers) for registry in mapperlib._all_registries())  # noqa: SLF001  # as above
+        except RuntimeError:  # as above
+            continue
+
+
 #: An expression in `polymorphic_on` is an attribute of SQLAlchemy's own.
 _OF_SQLALCHEMY = "_sa_"
 

@@ -98,9 +98,7 @@ UPDATES: dict[str, Operation] = {
     "by keys of odd types": one(update(Thing), [{"color": Color.RED, "number": NUMBER, "word": "one", "size": 9}]),
     "of a value the database refuses": one(update(Item).values(code="same")),
     "of no such column": one(update(Item).values(nothing=1)),
-    "with criteria for the class": one(
-        update(Item).values(amount=30).options(with_loader_criteria(Item, Item.id > 1))
-    ),
+    "with criteria for the class": one(update(Item).values(amount=30).options(with_loader_criteria(Item, Item.id > 1))),
     "with criteria for all": one(
         update(Item).values(amount=30).options(with_loader_criteria(Item, lambda cls: cls.id > 1))
     ),

@@ -45,7 +45,8 @@ INSERTS: dict[str, Operation] = {
     "a list with keys": one(insert(Item), [{"id": 50, "label": "a"}, {"id": 51, "label": "b"}]),
     "a list, some with keys": one(insert(Item), [{"label": "z"}, {"id": 50, "label": "a"}, {"label": "b"}]),
     "a list with expressions": one(
-        insert(Item), [{"label": func.upper("a"), "amount": 5}, {"label": func.lower("B"), "amount": 6}],
+        insert(Item),
+        [{"label": func.upper("a"), "amount": 5}, {"label": func.lower("B"), "amount": 6}],
         render_nulls=True,
     ),
     "a list with nulls": one(insert(Item), [{"label": "a", "code": None}, {"label": "b", "code": "b"}]),
@@ -56,16 +57,22 @@ INSERTS: dict[str, Operation] = {
     "values": one(insert(Item).values(label="a")),
     "values with a key": one(insert(Item).values(id=50, label="a")),
     "values by attribute": one(insert(Item).values({Item.label: "a", Item.amount: 3})),
-    "values of an expression": one(insert(Item).values(label="a", amount=select(func.count(Seat.number)).scalar_subquery())),
+    "values of an expression": one(
+        insert(Item).values(label="a", amount=select(func.count(Seat.number)).scalar_subquery())
+    ),
     "values that are bound": one(insert(Item).values(label=bindparam("text")), {"text": "bound"}),
     "several values": one(insert(Item).values([{"label": "a"}, {"label": "b"}])),
     "several values with keys": one(insert(Item).values([{"id": 50, "label": "a"}, {"id": 51, "label": "b"}])),
     "from a select": one(insert(Item).from_select(["label", "amount"], select(Item.label + "!", Item.amount * 10))),
     "from a select of nothing": one(insert(Item).from_select(["label"], select(Tag.name).where(Tag.name == "nobody"))),
-    "from a select with keys": one(insert(Item).from_select(["id", "label"], select(Seat.number + 60, Seat.line).where(Seat.line == "a"))),
+    "from a select with keys": one(
+        insert(Item).from_select(["id", "label"], select(Seat.number + 60, Seat.line).where(Seat.line == "a"))
+    ),
     "composite keys": one(insert(Seat), [{"line": "c", "number": 1}, {"line": "c", "number": 2, "taken": 1}]),
     "one composite key": one(insert(Seat).values(line="c", number=1)),
-    "composite keys from a select": one(insert(Seat).from_select(["line", "number"], select(literal("q"), Seat.number).where(Seat.line == "a"))),
+    "composite keys from a select": one(
+        insert(Seat).from_select(["line", "number"], select(literal("q"), Seat.number).where(Seat.line == "a"))
+    ),
     "natural keys": one(insert(Tag), [{"name": "p"}, {"name": "q", "uses": 3}]),
     "a natural key": one(insert(Tag).values(name="p")),
     "odd keys": one(insert(Thing), [ODD, {**ODD, "word": "newer"}]),
@@ -104,7 +111,8 @@ RETURNING: dict[str, Operation] = {
     "joined": one(insert(Dog).returning(Dog), [{"name": "a", "tricks": 1}, {"name": "b", "tricks": 3}]),
     "joined, columns": one(insert(Dog).returning(Dog.id, Dog.name), [{"name": "a", "tricks": 1}]),
     "joined, in order": one(
-        insert(Dog).returning(Dog, sort_by_parameter_order=True), [{"name": "a", "tricks": 1}, {"name": "b", "tricks": 3}]
+        insert(Dog).returning(Dog, sort_by_parameter_order=True),
+        [{"name": "a", "tricks": 1}, {"name": "b", "tricks": 3}],
     ),
     "single": one(insert(Truck).returning(Truck), [{"wheels": 1, "load": 4}]),
     "concrete": one(insert(Book).returning(Book), [{"title": "a"}]),
@@ -115,10 +123,16 @@ RETURNING: dict[str, Operation] = {
     "scalars of columns": ask(lambda s: s.scalars(insert(Item).returning(Item.label), SOME).all()),
     "scalar": ask(lambda s: s.scalar(insert(Item).values(label="a").returning(Item.amount))),
     "mappings": ask(lambda s: s.execute(insert(Item).returning(Item.id, Item.label), SOME).mappings().all()),
-    "by name": ask(lambda s: [(row.id, row.label) for row in s.execute(insert(Item).returning(Item.id, Item.label), SOME)]),
-    "one after the other": ask(lambda s: (r := s.execute(insert(Item).returning(Item), SOME)) and [r.fetchone(), r.fetchone(), r.fetchone()]),
+    "by name": ask(
+        lambda s: [(row.id, row.label) for row in s.execute(insert(Item).returning(Item.id, Item.label), SOME)]
+    ),
+    "one after the other": ask(
+        lambda s: (r := s.execute(insert(Item).returning(Item), SOME)) and [r.fetchone(), r.fetchone(), r.fetchone()]
+    ),
     "unique": ask(lambda s: s.execute(insert(Item).returning(Item), SOME).unique().all()),
-    "partitions": ask(lambda s: [list(some) for some in s.execute(insert(Item).returning(Item.id), SOME).partitions(1)]),
+    "partitions": ask(
+        lambda s: [list(some) for some in s.execute(insert(Item).returning(Item.id), SOME).partitions(1)]
+    ),
     "the session's own objects": ask(
         lambda s: [s.get(Item, one.id) is one for one in s.scalars(insert(Item).returning(Item), SOME)]
     ),
@@ -201,7 +215,9 @@ def upserts(name: str) -> dict[str, Operation]:
         "nothing by another key": one(made.on_conflict_do_nothing(index_elements=["unique_code"]).values(coded)),
         "nothing by another key, a list": one(made.on_conflict_do_nothing(index_elements=["unique_code"]), coded),
         "nothing, from a select": one(
-            kind.insert(Tag).on_conflict_do_nothing().from_select(["name"], select(Item.code.concat("")).union(select(Tag.name)))
+            kind.insert(Tag)
+            .on_conflict_do_nothing()
+            .from_select(["name"], select(Item.code.concat("")).union(select(Tag.name)))
         ),
         "nothing, returning": one(made.on_conflict_do_nothing().values(rows).returning(Item.id)),
         "twice": ask(lambda s: [s.execute(update_amount.values(rows)).rowcount for _ in range(2)]),
@@ -229,7 +245,8 @@ MARIADB = {
     "update by another key, several": one(_on_duplicate.values(_coded)),
     "update by another key, a list": one(_on_duplicate, _coded),
     "update of composite keys": one(
-        (_seats := mysql.insert(Seat)).on_duplicate_key_update(taken=_seats.inserted.taken), [{"line": "a", "number": 1}, {"line": "q", "number": 1}]
+        (_seats := mysql.insert(Seat)).on_duplicate_key_update(taken=_seats.inserted.taken),
+        [{"line": "a", "number": 1}, {"line": "q", "number": 1}],
     ),
     "update by a composite unique key": one(
         mysql.insert(Seat).on_duplicate_key_update(taken=9).values(line="a", number=30, ticket=1)
@@ -276,7 +293,11 @@ LIVES: dict[str, Operation] = {
     "savepoint released": _savepoint(released=True),
     "savepoint rolled back": _savepoint(released=False),
     "after pending changes": ask(
-        lambda s: (s.add(Item(label="pending")), setattr(s.get_one(Item, 1), "amount", 20), s.execute(insert(Item), SOME))[2]
+        lambda s: (
+            s.add(Item(label="pending")),
+            setattr(s.get_one(Item, 1), "amount", 20),
+            s.execute(insert(Item), SOME),
+        )[2]
     ),
     "inserted, and updated": ask(
         lambda s: [s.execute(insert(Tag), [{"name": "p"}]), s.execute(update(Tag).values(uses=50))]
@@ -284,9 +305,7 @@ LIVES: dict[str, Operation] = {
     "inserted, and changed by the session": ask(
         lambda s: setattr(s.scalars(insert(Item).returning(Item), SOME).first(), "amount", 60)
     ),
-    "with criteria that do not matter": one(
-        insert(Item).options(with_loader_criteria(Item, Item.id > 1)), SOME
-    ),
+    "with criteria that do not matter": one(insert(Item).options(with_loader_criteria(Item, Item.id > 1)), SOME),
 }
 
 

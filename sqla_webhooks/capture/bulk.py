@@ -20,13 +20,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from sqla_webhooks.capture import snapshot
+from sqla_webhooks.capture import cascades, snapshot
 from sqla_webhooks.capture.changed import Changed
-from sqla_webhooks.capture.inserts import Inserts
+from sqla_webhooks.capture.inserts import Inserts, may_meet_others
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.recorder import Recorder
+from sqla_webhooks.capture.references import GONE, Fate, Node
 from sqla_webhooks.capture.rows import Identity
-from sqla_webhooks.capture.snapshot import Snapshot, by_class, is_polymorphic, of_kinds
+from sqla_webhooks.capture.snapshot import Snapshot, by_class, by_kind, is_polymorphic, of_kinds
 from sqla_webhooks.capture.watch import OPTION, Watcher, watching
 from sqla_webhooks.errors import BulkLimitExceeded, WebhooksError
 
@@ -41,6 +42,8 @@ class _Operation:
     mapper: Mapper[Any]
     recorder: Recorder
     plan_for: Callable[[Mapper[Any]], Plan | None]
+    #: What it does to rows, if the database may change others by that.
+    fate: Fate | None = None
     before: Snapshot = field(default_factory=Snapshot)
 
     @property
@@ -54,6 +57,13 @@ class _Operation:
         for plan, found in Snapshot.read(self.session, new).of.items():
             self.before.of.setdefault(plan, {}).update(found)
 
+    def reach(self, connection: Connection, of: Mapping[Mapper[Any], Sequence[Identity]]) -> dict[Plan, list[Identity]]:
+        """The rows that the database will change by itself, with these."""
+        if self.fate is None:
+            return {}
+        start: dict[tuple[Node, Fate], Sequence[Identity]] = {(mapper, self.fate): its for mapper, its in of.items()}
+        return cascades.reached(connection, self.recorder.references, start, plan_for=self.plan_for)
+
     def meet(self, mapper: Mapper[Any], connection: Connection, condition: ColumnElement[bool]) -> list[Identity]:
         """Note rows that new ones may meet; which those are."""
         self.recorder.take_write_lock(connection)
@@ -62,6 +72,7 @@ class _Operation:
         width = len(mapper.primary_key)
         found = [(tuple(row[:width]), row[width] if kind else None) for row in connection.execute(query)]
         self.note(of_kinds(mapper, found, plan_for=self.plan_for))
+        self.note(self.reach(connection, by_kind(mapper, found)))
         return [identity for identity, _ in found]
 
     def end(self, inserted: Mapping[Plan, Sequence[Identity]], *, moved: Mapping[Identity, Identity]) -> int:
@@ -115,7 +126,7 @@ class Bulk:
         mapper = state.bind_mapper
         if mapper is None or not state.is_orm_statement or not (state.is_insert or state.is_update or state.is_delete):
             return None
-        operation = self._begin(state.session, [mapper])
+        operation = self._begin(state.session, [mapper], self._fate(state, mapper))
         if operation is None:
             return None
         if state.is_insert:
@@ -124,17 +135,35 @@ class Bulk:
             return self._update_by_key(state, mapper, operation)
         return self._change(state, mapper, operation)
 
-    def _begin(self, session: Session, mappers: Iterable[Mapper[Any]]) -> _Operation | None:
-        """None if nobody wants to know."""
+    def _begin(self, session: Session, mappers: Iterable[Mapper[Any]], fate: Fate | None) -> _Operation | None:
+        """None if nobody wants to know of such rows, nor of those that the database changes with them."""
         recorder = self._recorder
         classes = list(dict.fromkeys(one for mapper in mappers for one in mapper.self_and_descendants))
+        if fate is not None:
+            known = recorder.references.current()
+            classes = list(dict.fromkeys([*classes, *(one for its in classes for one in known.affected(its, fate))]))
         patterns = recorder.subscribed(session, classes, first=True)
-        if not patterns:
+        if not patterns or not any(recorder.wanted(session, one, patterns) for one in classes):
             return None
-        known = {one: recorder.wanted(session, one, patterns) for one in classes}
-        if not any(known.values()):
-            return None
-        return _Operation(session, classes[0], recorder, lambda one: recorder.wanted(session, one, patterns))
+        return _Operation(session, classes[0], recorder, lambda one: recorder.wanted(session, one, patterns), fate)
+
+    def _fate(self, state: ORMExecuteState, mapper: Mapper[Any]) -> Fate | None:
+        """What a statement does to rows that are there, as far as anything may come of that for others."""
+        statement: Any = state.statement
+        if state.is_delete:
+            return GONE
+        if state.is_insert:
+            replaces = any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001  # nothing public has them
+            return GONE if replaces else self._fate_of(mapper) if may_meet_others(statement) else None
+        given = [*(statement._values or ()), *(name for name, _ in statement._ordered_values or ())]  # noqa: SLF001  # as above
+        names = (name if isinstance(name, str) else name.key for name in given)
+        return self._fate_of(mapper, names=[*names, *_names(state.parameters)])
+
+    def _fate_of(self, mapper: Mapper[Any], *, names: Iterable[str] | None = None) -> Fate | None:
+        """The same, where attributes or columns of these names are set; any, if that is not known."""
+        keys, given = self._recorder.references.current().keys(mapper), set(names or ())
+        columns = [column for name, column in keys.items() if names is None or not given.isdisjoint((name, column.key))]
+        return Fate(frozenset(columns)) if columns else None
 
     # ------------------------------------------------------------------ statements
 
@@ -172,9 +201,14 @@ class Bulk:
 
         def tell(found: Sequence[tuple[Identity, Any]]) -> bool:
             nonlocal told
+            connection = state.session.connection(bind_arguments={"mapper": mapper})
             told = not self._is_too_much(len(found), mapper)
+            others = operation.reach(connection, by_kind(mapper, found)) if told else {}
+            if others and self._is_too_much(len(found) + sum(map(len, others.values())), mapper):
+                told = False
             if told:
                 operation.note(self._by_class(operation, mapper, found, known=bool(changed.kind)))
+                operation.note(others)
             return told
 
         changed = Changed(mapper, lock=self._recorder.take_write_lock, tell=tell)
@@ -192,7 +226,9 @@ class Bulk:
         """`Session.bulk_save_objects`: *save* does it."""
         states = [instance_state(one) for one in objects]
         mappers = list(dict.fromkeys(state.mapper for state in states))
-        operation = self._begin(session, mappers)
+        fates = [self._fate_of(state.mapper, names=state.committed_state) for state in states if state.key is not None]
+        changed = frozenset[Any]().union(*(fate.changed for fate in fates if fate is not None))
+        operation = self._begin(session, mappers, Fate(changed) if changed else None)
         if operation is None or self._is_too_much(len(states), mappers[0]):
             save()
             return
@@ -200,13 +236,13 @@ class Bulk:
         for mapper in mappers:
             some = [state for state in states if state.mapper is mapper]
             old = [tuple(state.key[1]) for state in some if state.key is not None]
-            operation.note(by_class(session, mapper, old, plan_for=operation.plan_for))
+            self._note(operation, mapper, old)
             new += [mapper] if len(old) < len(some) else []
         self._insert_by_method(operation, new, save)
 
     def insert_mappings(self, session: Session, mapper: Mapper[Any], insert: Callable[[], None]) -> None:
         """`Session.bulk_insert_mappings`: *insert* does it."""
-        operation = self._begin(session, [mapper])
+        operation = self._begin(session, [mapper], None)
         if operation is None:
             insert()
         else:
@@ -216,7 +252,7 @@ class Bulk:
         self, session: Session, mapper: Mapper[Any], mappings: Sequence[Mapping[str, Any]], update: Callable[[], None]
     ) -> None:
         """`Session.bulk_update_mappings`: *update* does it."""
-        operation = self._begin(session, [mapper])
+        operation = self._begin(session, [mapper], self._fate_of(mapper, names=_names(mappings)))
         if operation is None or self._is_too_much(len(mappings), mapper):
             update()
             return
@@ -277,7 +313,15 @@ class Bulk:
         self._recorder.take_write_lock(session.connection(bind_arguments={"mapper": mapper}))
         names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         identities = dict.fromkeys(tuple(row.get(name) for name in names) for row in rows)
-        operation.note(by_class(session, mapper, list(identities), plan_for=operation.plan_for))
+        self._note(operation, mapper, list(identities))
+
+    def _note(self, operation: _Operation, mapper: Mapper[Any], identities: Sequence[Identity]) -> None:
+        session = operation.session
+        operation.note(by_class(session, mapper, identities, plan_for=operation.plan_for))
+        if operation.fate is not None:
+            connection = session.connection(bind_arguments={"mapper": mapper})
+            cascades.lock(connection, mapper, identities)
+            operation.note(operation.reach(connection, {mapper: identities}))
 
     def _by_class(
         self, operation: _Operation, mapper: Mapper[Any], found: Sequence[tuple[Identity, Any]], *, known: bool
@@ -365,6 +409,12 @@ def _inserted(state: ORMExecuteState, statement: Any, mapper: Mapper[Any], *, in
     finally:
         state.parameters = rows
     return result
+
+
+def _names(rows: Any) -> set[str]:
+    """What is given in the parameters of a statement: one mapping or several."""
+    several = rows if isinstance(rows, Sequence) else [rows or {}]
+    return {name for row in several for name in row}
 
 
 def _key_attributes(mapper: Mapper[Any]) -> list[Any]:

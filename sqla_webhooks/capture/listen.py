@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, SessionTransactionOrigin, UOWTransaction
 
-from sqla_webhooks.capture import notes, unit_of_work
+from sqla_webhooks.capture import cascades, notes, unit_of_work
 from sqla_webhooks.capture.bulk import Bulk
+from sqla_webhooks.capture.cascades import Cascaded
 from sqla_webhooks.capture.factory import Listened
 from sqla_webhooks.capture.listeners import Listeners
 from sqla_webhooks.capture.methods import Methods
 from sqla_webhooks.capture.notes import Notes, PlanOf
 from sqla_webhooks.capture.plan import Plan, State
 from sqla_webhooks.capture.recorder import Recorder, Transaction
+from sqla_webhooks.capture.snapshot import PlanFor
 from sqla_webhooks.resources import Shape
 
 #: What a flush, or a bulk method, begins within the session's transaction.
@@ -94,25 +97,26 @@ class Capture:
         is_part = created.origin is _PART and created.parent.origin is not _PART
         if is_part and transaction.flushing() is not None:
             try:
-                transaction.noted = (created, self._note(session, transaction))
+                transaction.noted = (created, *self._note(session, transaction))
             except BaseException:  # whatever it is, leave the session as `Session._flush` leaves it
                 created.rollback(_capture_exception=True)
                 raise
 
-    def _note(self, session: Session, transaction: Transaction) -> Notes:
+    def _note(self, session: Session, transaction: Transaction) -> tuple[Notes, Cascaded | None]:
         """
-        What the flush will forget.
+        What the flush will forget, and what the database may change in it by itself.
 
         Does not look whether the subscriptions are fresh: a transaction that
         would begin with that look, and not with its own write, could on SQLite
         fail for a lock it would otherwise have waited for. What may have been
-        subscribed meanwhile is noted too, but not read.
+        subscribed meanwhile is noted too, but not read; but for rows that the
+        database changes, which nobody else could tell of.
         """
         recorder, interest = self._recorder, self._recorder.interest
         own = transaction.endpoints_on is not None
         fresh, patterns = interest.fresh, interest.patterns
         if fresh and not patterns and not own:
-            return {}
+            return {}, None
 
         def wanted(shape: Shape) -> bool:
             return own or patterns.want(shape.resource)
@@ -121,7 +125,10 @@ class Capture:
             shape = recorder.shape(session, mapper)
             return recorder.plan(shape) if shape is not None and (not fresh or wanted(shape)) else None
 
-        return notes.note(session, _by_mapper(noted), may_read=wanted, lock=recorder.take_write_lock)
+        plan_for = _remembered(noted)
+        lock = recorder.take_write_lock
+        cascaded = cascades.begin(session, recorder.references, plan_for=plan_for, lock_writes=lock)
+        return notes.note(session, _by_mapper(plan_for), may_read=wanted, lock=lock), cascaded
 
     def _after_flush(self, session: Session, flush_context: UOWTransaction) -> None:
         """
@@ -134,13 +141,16 @@ class Capture:
         """
         recorder = self._recorder
         transaction = recorder.transaction(session)
-        noted = transaction.noted[1] if transaction.noted is not None else {}
+        noted, cascaded = transaction.noted[1:] if transaction.noted is not None else ({}, None)
         transaction.flushed()
-        patterns = recorder.subscribed(session, (state.mapper for state in flush_context.states))
+        affected = cascaded.affected if cascaded is not None else ()
+        patterns = recorder.subscribed(session, chain((state.mapper for state in flush_context.states), affected))
         if not patterns:
             return
-        plan_of = _by_mapper(lambda mapper: recorder.wanted(session, mapper, patterns))
-        found = unit_of_work.changes(session, flush_context, plan_of, noted)
+        plan_for = _remembered(lambda mapper: recorder.wanted(session, mapper, patterns))
+        found = unit_of_work.changes(session, flush_context, _by_mapper(plan_for), noted)
+        if cascaded is not None:
+            found = [*found, *cascades.changes(session, flush_context, cascaded, plan_for=plan_for)]
         if found:
             recorder.write(session, found)
 
@@ -154,8 +164,21 @@ class Capture:
             self._wake()
 
 
-def _by_mapper(find: Callable[[Mapper[Any]], Plan | None]) -> PlanOf:
-    """The plan for a state, found once for each mapper: a flush has many states of few."""
+def _remembered(find: PlanFor) -> PlanFor:
+    """The plan for a class, found once: a flush has many objects of few."""
+    known: dict[Mapper[Any], Plan | None] = {}
+
+    def plan_for(mapper: Mapper[Any]) -> Plan | None:
+        try:
+            return known[mapper]
+        except KeyError:
+            return known.setdefault(mapper, find(mapper))
+
+    return plan_for
+
+
+def _by_mapper(plan_for: PlanFor) -> PlanOf:
+    """The plan for a state, found once for each mapper."""
     known: dict[Mapper[Any], Plan | None] = {}
 
     def plan_of(state: State) -> Plan | None:
@@ -163,6 +186,6 @@ def _by_mapper(find: Callable[[Mapper[Any]], Plan | None]) -> PlanOf:
         try:
             return known[mapper]
         except KeyError:
-            return known.setdefault(mapper, find(mapper))
+            return known.setdefault(mapper, plan_for(mapper))
 
     return plan_of

@@ -19,9 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.capture.cascades import Cascaded
 from sqla_webhooks.capture.interest import UNDATED, Interest
 from sqla_webhooks.capture.notes import Notes
 from sqla_webhooks.capture.plan import Plan
+from sqla_webhooks.capture.references import References
 from sqla_webhooks.capture.runs import Found
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
@@ -50,8 +52,8 @@ class Transaction:
     endpoints_on: Connection | None = None
     #: The flush that is about to begin its own part of it, or has; one that has nothing to do is gone at once.
     flushing: Callable[[], UOWTransaction | None] = _no_flush
-    #: That part, and what was noted when it began.
-    noted: tuple[SessionTransaction, Notes] | None = None
+    #: That part, what was noted when it began, and what the database may change in it by itself.
+    noted: tuple[SessionTransaction, Notes, Cascaded | None] | None = None
     #: The shape of each class that was met; None for one that is not captured.
     shapes: dict[Mapper[Any], Shape | None] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Recorder:
     ) -> None:
         self.interest = interest
         self.resources = resources
+        self.references = References()
         self._database = database
         self._served = served
         self._clock = clock

@@ -75,11 +75,15 @@ def of_kinds(
     mapper: Mapper[Any], found: Iterable[tuple[Identity, Any]], *, plan_for: PlanFor
 ) -> dict[Plan, list[Identity]]:
     """The same, where the discriminator of each row is known."""
-    sorted_: dict[Plan, list[Identity]] = {}
+    planned = ((plan_for(one), its) for one, its in by_kind(mapper, found).items())
+    return {plan: its for plan, its in planned if plan is not None}
+
+
+def by_kind(mapper: Mapper[Any], found: Iterable[tuple[Identity, Any]]) -> dict[Mapper[Any], list[Identity]]:
+    """Rows by their class, wanted or not."""
+    sorted_: dict[Mapper[Any], list[Identity]] = {}
     for identity, kind in found:
-        plan = plan_for(mapper.polymorphic_map.get(kind, mapper))
-        if plan is not None:
-            sorted_.setdefault(plan, []).append(identity)
+        sorted_.setdefault(mapper.polymorphic_map.get(kind, mapper), []).append(identity)
     return sorted_
 
 

@@ -59,10 +59,10 @@ class Shouted(TypeDecorator[str]):
     impl = String(20)
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Any) -> Any:  # noqa: ARG002  # its signature
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:  # its signature
         return None if value is None else value.upper()
 
-    def process_result_value(self, value: Any, dialect: Any) -> Any:  # noqa: ARG002  # its signature
+    def process_result_value(self, value: Any, dialect: Any) -> Any:  # its signature
         return None if value is None else value.lower()
 
 

@@ -19,12 +19,12 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import Result, Row, RowMapping
 from sqlalchemy.orm import Session, sessionmaker
-from support.bulk.models import CLASSES, Base, seed
-from support.databases import clear, database_named
-from support.local import LOCAL
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks, encoding, models
+from support.bulk.models import CLASSES, Base, seed
+from support.databases import clear, database_named
+from support.local import LOCAL
 
 Operation: TypeAlias = Callable[[Session], Any]
 #: Resource and key to the values.
@@ -41,7 +41,14 @@ _SAYS = (
     "returned_defaults",
     "returned_defaults_rows",
 )
-_TELLS = ("keys", "last_inserted_params", "last_updated_params", "prefetch_cols", "postfetch_cols", "lastrow_has_defaults")
+_TELLS = (
+    "keys",
+    "last_inserted_params",
+    "last_updated_params",
+    "prefetch_cols",
+    "postfetch_cols",
+    "lastrow_has_defaults",
+)
 
 
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")

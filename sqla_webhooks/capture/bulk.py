@@ -155,7 +155,7 @@ class Bulk:
         if state.is_insert:
             replaces = any("REPLACE" in str(prefix).upper() for prefix, _ in statement._prefixes)  # noqa: SLF001  # nothing public has them
             return GONE if replaces else self._fate_of(mapper) if may_meet_others(statement) else None
-        given = [*(statement._values or ()), *(name for name, _ in statement._ordered_values or ())]  # noqa: SLF001  # as above
+        given = [*(statement._values or ()), *(name for name, _ in getattr(statement, "_ordered_values", None) or ())]  # noqa: SLF001  # as above; 2.0 has two
         names = (name if isinstance(name, str) else name.key for name in given)
         return self._fate_of(mapper, names=[*names, *_names(state.parameters)])
 

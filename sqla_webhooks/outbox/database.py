@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import URL, ColumnElement, Connection, Engine, event, inspect, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, SingletonThreadPool, StaticPool
 from sqlalchemy.util.concurrency import in_greenlet
 
 from sqla_webhooks import async_sessions, models
@@ -85,21 +85,19 @@ class Database:
         self.in_memory: bool = _in_memory(engine)
         self._bridge = Bridge(engine, shared=self.in_memory) if engine.dialect.is_async else None
         self._schemas = engine.get_execution_options().get(_SCHEMAS)
-        # Connections of the single-connection case that have begun; weak, as a
-        # connection that is dropped unclosed ends its transaction.
-        self._begun: weakref.WeakSet[Connection] = weakref.WeakSet()
+        # The pool's connections that were used, in the single-connection case; weak, as a connection that is dropped
+        # ends its transaction. Heard of from the pool: an engine that is listened to is slower with each statement.
+        self._used: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
         if self.in_memory:
-            for name, function in self._listeners():
-                event.listen(engine, name, function)
+            event.listen(engine, "checkout", self._note_used)
 
     def close(self) -> None:
         """Stop listening to the engine, which stays the application's. Does nothing the second time."""
-        for name, function in self._listeners():
-            if event.contains(self.engine, name, function):
-                event.remove(self.engine, name, function)
+        if event.contains(self.engine, "checkout", self._note_used):
+            event.remove(self.engine, "checkout", self._note_used)
 
-    def _listeners(self) -> tuple[tuple[str, Callable[[Connection], None]], ...]:
-        return (("begin", self._begun.add), ("commit", self._begun.discard), ("rollback", self._begun.discard))
+    def _note_used(self, _connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        self._used.add(entry)
 
     def run(self, work: Callable[[], T]) -> T:
         """
@@ -238,7 +236,7 @@ class Database:
     def _refuse_if_busy(self) -> None:
         if not self.in_memory:
             return
-        if any(_in_transaction(connection) for connection in list(self._begun)) or self._is_begun():
+        if any(_driver_says(entry.dbapi_connection) for entry in list(self._used)) or self._is_begun():
             message = (
                 "the application's transaction is open on the only connection of this in-memory SQLite database: "
                 "commit or roll back first, or close the session"
@@ -291,11 +289,7 @@ def _in_memory(engine: Engine) -> bool:
     return ":memory:" in name or "mode=memory" in str(engine.url) or isinstance(engine.pool, StaticPool)
 
 
-def _in_transaction(connection: Connection) -> bool:
-    """Whether SQLite itself is in a transaction; `begin` in SQLAlchemy need not mean that."""
-    return not connection.closed and _driver_says(connection.connection.dbapi_connection)
-
-
 def _driver_says(connection: Any) -> bool:
+    """Whether SQLite itself is in a transaction; `begin` in SQLAlchemy need not mean that."""
     driver = getattr(connection, "driver_connection", connection)  # an async one is wrapped
     return driver is not None and bool(getattr(driver, "in_transaction", True))

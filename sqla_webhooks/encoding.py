@@ -36,6 +36,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from typing import Any, TypeAlias
@@ -94,6 +95,17 @@ class Key:
     value: Any
 
 
+def _instant(value: datetime) -> Any:
+    """`values.instant` by orjson, which is many times as quick, but would leave other time zones as they are."""
+    if value.tzinfo is None or value.tzinfo is UTC:
+        return orjson.Fragment(orjson.dumps(value, None, orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z))
+    return values.instant(value)
+
+
+#: Rules for orjson that are quicker than those of `values`, and give the same JSON.
+_QUICK: Mapping[type, Rule] = {datetime: _instant}
+
+
 class Encoding:
     """
     How one installation writes values as JSON.
@@ -112,6 +124,8 @@ class Encoding:
         self._report = report
         #: Rules whose results are JSON.
         self._scalars = {kind: rule for kind, rule in values.SCALARS.items() if kind not in self._encoders}
+        #: The same for orjson.
+        self._quick = self._scalars | {kind: rule for kind, rule in _QUICK.items() if kind in self._scalars}
         #: orjson does not ask about these.
         self._hidden = any(kind is UUID or issubclass(kind, Enum) for kind in self._encoders)
 
@@ -162,14 +176,13 @@ class Encoding:
     def _fast(self, value: Any) -> tuple[bytes | None, list[type]]:
         """What orjson makes of *value*; None if it refuses: a lone surrogate, a key that is no string, a cycle."""
         walk = _Walk(self, self._scalars)
-        scalar = self._scalars.get
+        quick = self._quick
 
         def simpler(one: Any) -> Any:
             try:
-                rule = scalar(type(one))
-                return _simpler(one, walk) if rule is None else rule(one)
-            except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
-                return _placeholder(one, walk)
+                return quick[type(one)](one)
+            except Exception:  # noqa: BLE001  # no scalar, or it has no year in UTC
+                return _simpler_or_placeholder(one, walk)
 
         try:
             return bytes(orjson.dumps(value, default=simpler, option=_ORJSON)), walk.unknown
@@ -233,6 +246,13 @@ def _simpler(value: Any, walk: _Walk) -> Any:
     if isinstance(value, _SETS):
         return sorted((_plain(one, walk, ()) for one in value), key=_text)
     return encode(value)
+
+
+def _simpler_or_placeholder(value: Any, walk: _Walk) -> Any:
+    try:
+        return _simpler(value, walk)
+    except Exception:  # noqa: BLE001  # whatever a stranger's __str__ or isoformat raises: encoding is total
+        return _placeholder(value, walk)
 
 
 _SETS = (set, frozenset)

@@ -116,7 +116,12 @@ ASSIGNED: list[tuple[str, Any, str]] = [
     ("colour", "RED", "all"),
     ("price", Decimal("9.50"), "all"),
     ("price", Decimal("9.5"), "all"),
+    ("price", Decimal(-9), "all"),
+    ("price", Decimal(0), "all"),
+    ("price", Decimal("-0"), "all"),
+    ("price", Decimal("-0.00"), "all"),
     ("price", Decimal("9.499"), "all"),
+    ("price", Decimal("9.5000"), "all"),
     ("price", Decimal("1E+3"), "all"),
     ("price", 3, "all"),
     ("price", 9.25, "all"),
@@ -226,4 +231,5 @@ def test_nothing_is_read_again_that_is_settled(engine: Engine, told: Told) -> No
         session.add(
             Thing(id=1, whole=7, words="plain", price=Decimal("9.50"), flag=True, day=date(2026, 3, 1), uuid=UUID_ONE)
         )
+        session.add(Thing(id=2, whole=7, words="plain", price=Decimal("9.5"), flag=None, day=None, uuid=UUID_ONE))
     assert [one for one in seen if one != "BEGIN"] == ["INSERT", "INSERT"]

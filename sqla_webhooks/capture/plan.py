@@ -14,7 +14,7 @@ from sqlalchemy import JSON, ClauseElement, Dialect
 from sqlalchemy.orm import InstanceState, LoaderCallableStatus, RelationshipProperty
 from sqlalchemy.types import TypeEngine
 
-from sqla_webhooks.capture.settled import AS_IT_IS, Check, Rule, rule
+from sqla_webhooks.capture.settled import AS_IT_IS, UNSETTLED, Check, Rule, rule
 from sqla_webhooks.outbox.sheet import Layout
 from sqla_webhooks.resources import Shape
 
@@ -53,15 +53,18 @@ class Look:
 
     #: Whether the row's identity is what stands under its key.
     plain_key: bool
-    #: Values that the database may have stored differently: their places, and what tells whether it has not.
+    #: Values that the database may have stored differently: their places, and what tells how it has.
     checks: tuple[tuple[int, Check], ...]
 
-    def is_settled(self, values: tuple[Any, ...]) -> bool:
-        """Whether the database certainly stores *values* as they are."""
-        for place, check in self.checks:  # noqa: SIM110  # quicker than all(), and most rows have none
-            if not check(values[place]):
-                return False
-        return True
+    def stored(self, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """*values* as the database stores them; None if only it knows."""
+        for place, check in self.checks:
+            value = values[place]
+            if (stored := check(value)) is not value:
+                if stored is UNSETTLED:
+                    return None
+                values = (*values[:place], stored, *values[place + 1 :])
+        return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +139,7 @@ class Plan:
     def is_settled(self, name: str, value: Any) -> bool:
         """Whether the database certainly stores an attribute's value as it is."""
         check = self.rules[name].check(type(value))
-        return check is None or check(value)
+        return check is None or check(value) is value
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether the attribute's type calls two values equal; one that cannot say so calls them different."""

@@ -1,16 +1,17 @@
 """
 Which values a database certainly stores as they were assigned, by the types of columns.
 
-Others it may round, pad, or bring into a form of its own: they are read again
-after the flush. `Decimal("1.5")` in a `Numeric(10, 2)` is 1.50, `"7"` in an
-`Integer` is 7, and on MariaDB a `DateTime` has no microseconds.
+Others it may round, or bring into a form of its own: they are read again
+after the flush. `Decimal("1.555")` in a `Numeric(10, 2)` is 1.56, `"7"` in an
+`Integer` is 7, and on MariaDB a `DateTime` has no microseconds. What it pads
+is padded here: `Decimal("1.5")` is 1.50.
 
 | column | settled |
 | --- | --- |
 | Integer, Boolean, Date, Uuid | `int`, `bool`, `date`, `UUID`, and nothing that is only like them |
 | String, Text, Enum | `str`, not in a `CHAR`; of an enum's class its members |
 | LargeBinary | `bytes`, not in a `BINARY` |
-| Numeric | `Decimal` with as many decimal places as the column; on PostgreSQL any, where the column does not say |
+| Numeric | `Decimal` with no more decimal places than the column; on PostgreSQL any, where the column does not say |
 | Float, Double | `float`, unless the database keeps fewer digits |
 | DateTime, Time, Interval | naive and aware as the column is, on SQLite naive; microseconds where they are kept |
 | JSON | as it is |
@@ -33,8 +34,11 @@ from sqlalchemy import Dialect
 from sqlalchemy import types as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-#: Whether a value of the right type is settled.
-Check: TypeAlias = Callable[[Any], bool]
+#: A value of the right type as the database stores it: itself, or padded, or UNSETTLED.
+Check: TypeAlias = Callable[[Any], Any]
+
+#: In place of a value of which only the database knows what it has made of it.
+UNSETTLED = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,11 @@ class Rule:
 
     #: Types of values; None for all.
     kinds: frozenset[type] | None = frozenset()
-    #: By type, what must hold besides.
+    #: By type, what tells of each value.
     checks: tuple[tuple[type, Check], ...] = ()
 
     def check(self, kind: type) -> Check | None:
-        """None if values of this type are settled; else what tells which are."""
+        """None if values of this type are stored as they are; else what tells how each is stored."""
         if kind is type(None):
             return None
         for one, check in self.checks:
@@ -56,8 +60,8 @@ class Rule:
         return None if self.kinds is None or kind in self.kinds else _never
 
 
-def _never(_value: Any) -> bool:
-    return False
+def _never(_value: Any) -> Any:
+    return UNSETTLED
 
 
 AS_IT_IS = Rule(None)
@@ -131,28 +135,35 @@ def _numeric(kind: sa.Numeric[Any], dialect: Dialect) -> Rule:
     scale = kind.scale
     if scale is None:
         return Rule(frozenset({decimal.Decimal})) if dialect.name == "postgresql" else _READ_AGAIN
-    digits = _DIGITS_OF_A_FLOAT if dialect.name == "sqlite" else _MANY
+    unit = decimal.Decimal((0, (1,), -scale))
+    digits = (_DIGITS_OF_A_FLOAT if dialect.name == "sqlite" else _MANY) - scale
 
-    def fits(value: decimal.Decimal) -> bool:
-        _, figures, exponent = value.as_tuple()
-        return exponent == -scale and len(figures) <= digits
+    def padded(value: decimal.Decimal) -> Any:
+        if value.is_finite() and value.adjusted() < digits and (value or not value.is_signed()):  # some have no -0
+            if value.same_quantum(unit):
+                return value
+            if (longer := value.quantize(unit, context=_PADDING)) == value:
+                return longer
+        return UNSETTLED
 
-    return Rule(checks=((decimal.Decimal, fits),))
+    return Rule(checks=((decimal.Decimal, padded),))
 
 
 def _clock(kind: sa.DateTime | sa.Time, dialect: Dialect) -> Rule:
     aware = kind.timezone and dialect.name == "postgresql"
     whole = dialect.name in _MYSQL and getattr(kind, "fsp", None) != _MICROSECONDS
 
-    def is_kept(value: Any) -> bool:
-        return (value.tzinfo is not None) is aware and not (whole and value.microsecond)
+    def kept(value: Any) -> Any:
+        if (value.tzinfo is None) is aware or (whole and value.microsecond):
+            return UNSETTLED
+        return value
 
-    return Rule(checks=((dt.datetime if isinstance(kind, sa.DateTime) else dt.time, is_kept),))
+    return Rule(checks=((dt.datetime if isinstance(kind, sa.DateTime) else dt.time, kept),))
 
 
 def _interval(dialect: Dialect) -> Rule:
     if dialect.name in _MYSQL:
-        return Rule(checks=((dt.timedelta, lambda value: not value.microseconds),))
+        return Rule(checks=((dt.timedelta, lambda value: UNSETTLED if value.microseconds else value),))
     return Rule(frozenset({dt.timedelta}))
 
 
@@ -162,4 +173,6 @@ _MYSQL = ("mysql", "mariadb")
 _MICROSECONDS = 6
 #: SQLite keeps a `Numeric` as a float.
 _DIGITS_OF_A_FLOAT = 15
-_MANY = 10_000
+_MANY = 1_000
+# Whatever the application's own context is.
+_PADDING = decimal.Context(prec=2 * _MANY, traps=[])

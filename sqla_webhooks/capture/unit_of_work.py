@@ -166,8 +166,8 @@ def _write_created(runs: _Runs, states: _States, plan_of: PlanOf, notes: Notes) 
             # What nobody set, and the database was not to say, is NULL.
             values = tuple(map(state.dict.get, plan.layout.attributes))
             look = plan.look(values)
-            if look.is_settled(values):
-                runs.put(plan, [sheet.CREATED], values, links.changed(state, plan) if plan.links else None, look)
+            if (stored := look.stored(values)) is not None:
+                runs.put(plan, [sheet.CREATED], stored, links.changed(state, plan) if plan.links else None, look)
             else:
                 runs.put_draft(drafts.of_created(state, plan, before, notes))
         else:
@@ -196,11 +196,11 @@ def _write_quickly(runs: _Runs, state: State, plan: Plan, previous: dict[str, An
         return True
     values = plan.values(state.dict)
     look = plan.look(values)
-    if not look.is_settled(values):
+    if (stored := look.stored(values)) is None:
         return False
     if plan.shape.json:
         previous = with_plain_null(plan.shape, previous)
-    runs.put(plan, [sheet.UPDATED, previous], values, linked, look)
+    runs.put(plan, [sheet.UPDATED, previous], stored, linked, look)
     return True
 
 

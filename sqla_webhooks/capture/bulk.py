@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from sqla_webhooks.capture import cascades, snapshot
+from sqla_webhooks.capture import binds, cascades, snapshot
 from sqla_webhooks.capture.changed import Changed
 from sqla_webhooks.capture.inserts import Inserts, may_meet_others
 from sqla_webhooks.capture.plan import Plan
@@ -304,13 +304,13 @@ class Bulk:
     def _looking_at(
         self, session: Session, watcher: Watcher, mapper: Mapper[Any], *, every: bool = False
     ) -> Iterator[None]:
-        connection = session.connection(bind_arguments={"mapper": mapper})
+        connection = session.connection(bind_arguments=binds.writing(session, mapper))
         with watching(connection, watcher, every=every):
             yield
 
     def _note_by_key(self, operation: _Operation, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> None:
         session = operation.session
-        self._recorder.take_write_lock(session.connection(bind_arguments={"mapper": mapper}))
+        self._recorder.take_write_lock(session.connection(bind_arguments=binds.writing(session, mapper)))
         names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         identities = dict.fromkeys(tuple(row.get(name) for name in names) for row in rows)
         self._note(operation, mapper, list(identities))

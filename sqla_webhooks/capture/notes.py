@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import LoaderCallableStatus, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from sqla_webhooks.capture import rows
+from sqla_webhooks.capture import binds, rows
 from sqla_webhooks.capture.plan import PLAIN, UNKNOWN, Plan, State, identity, is_sql, is_unknown
 from sqla_webhooks.resources import Shape
 
@@ -140,7 +140,7 @@ def _complete(
     by_shape: dict[Shape, list[State]] = {}
     for state, plan in incomplete.items():
         by_shape.setdefault(plan.shape, []).append(state)
-    for connection in {session.connection(bind_arguments={"mapper": shape.mapper}) for shape in by_shape}:
+    for connection in {session.connection(bind_arguments=binds.writing(session, shape.mapper)) for shape in by_shape}:
         lock(connection)
     for shape, states in by_shape.items():
         of_identity = {identity(state): state for state in states}

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.capture import binds
 from sqla_webhooks.capture.cascades import Cascaded
 from sqla_webhooks.capture.interest import UNDATED, Interest
 from sqla_webhooks.capture.notes import Notes
@@ -145,9 +146,9 @@ class Recorder:
             return _NOTHING
         as_of = UNDATED
         if connection is None:
-            connection = session.connection(bind_arguments={"mapper": touched.mapper})
+            connection = session.connection(bind_arguments=binds.writing(session, touched.mapper))
             # A session that was bound to a connection may have joined a transaction that is older than its own.
-            if not isinstance(session.get_bind(touched.mapper), Connection):
+            if not isinstance(session.get_bind(**binds.writing(session, touched.mapper)), Connection):
                 as_of = transaction.begun_at
         if first:
             self.take_write_lock(connection)
@@ -184,7 +185,7 @@ class Recorder:
     def _is_here(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether the rows of a class are in the database of our tables. Told once, if not."""
         try:
-            bind = session.get_bind(mapper)
+            bind = session.get_bind(**binds.writing(session, mapper))
         except Exception:  # noqa: BLE001  # a session's own routing: of shards, it goes by the row
             where = f"sessions of {type(session).__name__} that go to several databases by more than the class"
         else:
@@ -215,7 +216,7 @@ class Recorder:
         of_shape: dict[Shape, list[sheet.Run]] = {}
         for shape, run in found:
             if shape not in of_shape:
-                connection = session.connection(bind_arguments={"mapper": shape.mapper})
+                connection = session.connection(bind_arguments=binds.writing(session, shape.mapper))
                 of_shape[shape] = runs.setdefault(connection, [])
             of_shape[shape].append(run)
         transaction = self.transaction(session)

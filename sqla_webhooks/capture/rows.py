@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import Session
 
+from sqla_webhooks.capture import binds
 from sqla_webhooks.outbox.database import among, chunks
 from sqla_webhooks.resources import Shape
 
@@ -33,7 +34,7 @@ def read(session: Session, shape: Shape, *, wanted: Mapping[Identity, T]) -> Ite
     Raises:
         DBAPIError: The database failed.
     """
-    connection = session.connection(bind_arguments={"mapper": shape.mapper})
+    connection = session.connection(bind_arguments=binds.writing(session, shape.mapper))
     for some in chunks(list(wanted), width=len(shape.key)):
         rows = _rows(connection, shape, identities=some)
         if len(rows) == len(some) == 1:  # whatever the database has made of the key: "5" may have become 5

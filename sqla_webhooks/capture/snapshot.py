@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Mapper, Session
 
-from sqla_webhooks.capture import rows
+from sqla_webhooks.capture import binds, rows
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.rows import Identity, Row
 from sqla_webhooks.capture.runs import Runs
@@ -62,7 +62,7 @@ def by_class(
     if not is_polymorphic(mapper):
         plan = plan_for(mapper)
         return {} if plan is None else {plan: list(identities)}
-    connection = session.connection(bind_arguments={"mapper": mapper})
+    connection = session.connection(bind_arguments=binds.writing(session, mapper))
     found = [
         (identity, kind)
         for some in chunks(identities)

@@ -11,4 +11,5 @@ From a flush to its outbox row, in the application's thread and transaction.
     links         rows of many-to-many tables
     plan          how objects in memory are read, worked out once a class
     rows          what the objects in memory do not know, read in one query a class
+    binds         on which connection
 """

@@ -201,7 +201,7 @@ class Bulk:
 
         def tell(found: Sequence[tuple[Identity, Any]]) -> bool:
             nonlocal told
-            connection = state.session.connection(bind_arguments={"mapper": mapper})
+            connection = state.session.connection(bind_arguments=binds.writing(state.session, mapper))
             told = not self._is_too_much(len(found), mapper)
             others = operation.reach(connection, by_kind(mapper, found)) if told else {}
             if others and self._is_too_much(len(found) + sum(map(len, others.values())), mapper):
@@ -319,7 +319,7 @@ class Bulk:
         session = operation.session
         operation.note(by_class(session, mapper, identities, plan_for=operation.plan_for))
         if operation.fate is not None:
-            connection = session.connection(bind_arguments={"mapper": mapper})
+            connection = session.connection(bind_arguments=binds.writing(session, mapper))
             cascades.lock(connection, mapper, identities)
             operation.note(operation.reach(connection, {mapper: identities}))
 

@@ -168,7 +168,9 @@ class Objects(Work):
         """Two rows swap their keys, by way of a third one."""
         kind = self.kind(which, among=RENAMED)
         with self.at_work(lane) as work:
-            rows = self._at_least_two(work, kind)
+            rows = self._two(work, kind)
+            if len(rows) < 2:
+                return
             first, second = rows[number % len(rows)], rows[(number + 1) % len(rows)]
             keys = _key(first), _key(second)
             away = {name: f"{work.number}z" if isinstance(part, str) else part for name, part in keys[0].items()}
@@ -185,7 +187,10 @@ class Objects(Work):
         """In one flush, a row gives its key up and another takes it."""
         kind = self.kind(which, among=RENAMED)
         with self.at_work(lane) as work:
-            first, second = self._at_least_two(work, kind)[:2]
+            rows = self._two(work, kind)
+            if len(rows) < 2:
+                return
+            first, second = rows[:2]
             key = _key(first)
             before = {name: f"{work.number}0" if isinstance(part, str) else part for name, part in key.items()}
             if not self._taken(work, kind, before):
@@ -220,12 +225,12 @@ class Objects(Work):
         self._set(one, kind, values)
         work.add(one)
 
-    def _at_least_two(self, work: Lane, kind: Kind) -> list[Any]:
-        number = 0
-        while len(rows := work.found(kind.cls)) < 2:
-            self._add(work, kind, number, [])
-            number += 1
-        return rows
+    def _two(self, work: Lane, kind: Kind) -> list[Any]:
+        """All rows of a kind, two at the least if there are keys for them."""
+        for number in range(3):
+            if len(work.found(kind.cls)) < 2:
+                self._add(work, kind, number, [])
+        return work.found(kind.cls)
 
     def _taken(self, work: Lane, kind: Kind, key: dict[str, Any]) -> bool:
         """Whether a row, of whatever class in the same table, has that key."""

@@ -21,7 +21,7 @@ from support.databases import Database
 from support.machine import database
 from support.machine.kinds import KINDS, PARTS, Kind
 from support.machine.replica import Replica, name_of
-from support.receiver import Receiver
+from support.receiver import Received, Receiver, by_row
 
 #: What an application may meet, and answers by rolling back. `OutboxWriteError` is none of them.
 LEGAL = (
@@ -183,14 +183,24 @@ class Work(RuleBasedStateMachine):
         drained = self.world.webhooks.drain()
         assert drained.complete
         arrived = list(self.world.receiver.received)
-        if not self.world.webhooks.settings.coalesce:
-            # Several events of one row wait for each other, and are overtaken by those of the row that took its key.
-            made = [one.id for one in self.world.webhooks.events.list(limit=len(arrived) or 1)]
-            arrived.sort(key=lambda request: -made.index(request.id))
         self.world.receiver.forget()
-        self.replica.hear(arrived, once=self.world.webhooks.settings.coalesce)
         assert drained.events == drained.attempts == len(arrived)
+        if arrived:
+            self.replica.hear(self._in_order(arrived), once=self.world.webhooks.settings.coalesce)
         return len(arrived)
+
+    def _in_order(self, arrived: Sequence[Received]) -> Sequence[Received]:
+        """
+        The order in which the events were made, which for each row is that in which they arrive.
+
+        An event may be overtaken by those of other rows, also of one that has
+        taken the row's key.
+        """
+        made = {one.id: -number for number, one in enumerate(self.world.webhooks.events.list(limit=len(arrived)))}
+        for events in by_row(arrived).values():
+            numbers = [made[event["id"]] for event in events]
+            assert numbers == sorted(numbers), "events of one row came in another order than they were made"
+        return sorted(arrived, key=lambda request: made[request.id])
 
     def compare(self) -> None:
         """Whether the replica is what the tables are."""

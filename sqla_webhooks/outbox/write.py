@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, false, insert
-from sqlalchemy.exc import SQLAlchemyError, StatementError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
 
 from sqla_webhooks import models
 from sqla_webhooks.encoding import Encoding
@@ -59,9 +59,18 @@ def take_write_lock(connection: Connection) -> None:
 
     A transaction that has read first is not let wait: its write would fail at
     once with "database is locked" if another has written meanwhile.
+
+    Raises:
+        OutboxWriteError: There is no outbox.
     """
-    if connection.dialect.name == "sqlite":
-        connection.execute(_NOTHING)  # what it may raise, the application's own next statement would have raised
+    if connection.dialect.name != "sqlite":
+        return
+    try:
+        connection.execute(_NOTHING)
+    except OperationalError as error:
+        if "no such table" in str(error.orig):
+            raise _refused(connection, error) from error
+        raise  # the application's own next statement would have raised it
 
 
 def _refused(connection: Connection, error: SQLAlchemyError) -> OutboxWriteError:

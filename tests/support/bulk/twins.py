@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, select, text
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import Result, Row, RowMapping
 from sqlalchemy.orm import Session, sessionmaker
+from support.bulk.models import CLASSES, NUMBERED, Base, seed
+from support.databases import clear, database_named
+from support.local import LOCAL
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks, encoding, models
-from support.bulk.models import CLASSES, Base, seed
-from support.databases import clear, database_named
-from support.local import LOCAL
 
 Operation: TypeAlias = Callable[[Session], Any]
 #: Resource and key to the values.
@@ -69,28 +69,36 @@ class Twins:
     heard: Engine
     webhooks: Webhooks
     sessions: sessionmaker[Session]
+    numbers: int = 0
 
-    def check(self, operation: Operation, **options: Any) -> list[dict[str, Any]]:
+    def check(self, operation: Operation, *, fails: bool = False, **options: Any) -> list[dict[str, Any]]:
         """
         Carry *operation* out on both, compare, and return the events.
 
         Args:
+            fails: Whether it is an error.
             options: Of the sessions.
         """
-        for engine in (self.plain, self.heard):
-            restart(engine)
-        self.forget()
+        self.restart()
         before = rows(self.heard)
         with sessionmaker(self.plain)(**options) as session:
             plain = seen(session, operation)
         with self.sessions(**options) as session:
             heard = seen(session, operation)
         assert heard == plain
+        assert _is_error(plain[0]) == fails, plain[0]
         after = rows(self.heard)
         assert after == rows(self.plain)
         events = self.events()
         replay(events, before, after)
         return events
+
+    def restart(self) -> None:
+        """The rows of the beginning in both, and no events; new numbers are the same in both."""
+        self.numbers += 1000
+        for engine in (self.plain, self.heard):
+            restart(engine, self.numbers)
+        self.forget()
 
     def events(self) -> list[dict[str, Any]]:
         """Those that there are since the last time."""
@@ -130,17 +138,19 @@ def twins_on(name: str, directory: Path, **settings: Any) -> Iterator[Twins]:
             yield Twins(name, plain, heard, webhooks, sessions)
 
 
-def restart(engine: Engine) -> None:
-    """The rows of the beginning, and numbers from 101."""
+def restart(engine: Engine, start: int = 1000) -> None:
+    """The rows of the beginning, and generated numbers from *start*, but on SQLite, which has the next that is free."""
     clear(engine, *Base.metadata.sorted_tables)
     with sessionmaker(engine).begin() as session:
         session.add_all(seed())
-    with engine.begin() as connection:
-        for table in ("item", "animal", "car", "paper", "book"):
-            if engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"ALTER SEQUENCE {table}_id_seq RESTART WITH 101")
-            elif engine.dialect.name != "sqlite":
-                connection.exec_driver_sql(f"ALTER TABLE {table} AUTO_INCREMENT = 101")
+        marks = [cls(id=start) for cls in NUMBERED]
+        session.add_all(marks)
+        session.flush()  # MariaDB counts on from the highest that there ever was
+        for mark in marks:
+            session.delete(mark)
+        if engine.dialect.name == "postgresql":
+            for cls in NUMBERED:
+                session.execute(text(f"ALTER SEQUENCE {cls.__tablename__}_id_seq RESTART WITH {start + 1}"))
 
 
 def rows(engine: Engine) -> Rows:
@@ -208,6 +218,10 @@ def message(error: Exception, session: Session) -> str:
     text = str(getattr(error, "orig", error))
     name = session.get_bind().engine.url.database  # type: ignore[union-attr]  # a session of an engine's
     return text.replace(name or "", "")
+
+
+def _is_error(result: Any) -> bool:
+    return isinstance(result, tuple) and bool(result) and result[0] == "raised"
 
 
 def plain(value: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, ForeignKey, Integer, create_engine, delete, event, insert, update
+from sqlalchemy import Column, Engine, ForeignKey, Integer, Table, create_engine, delete, event, insert, inspect, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, mapped_column, sessionmaker
+from sqlalchemy.orm import Session, mapped_column, relationship, sessionmaker
 from support import family, mapping
 from support.clock import MovedClock
 from support.databases import Database, clear
@@ -212,7 +212,7 @@ def by_update_of_many(session: Session) -> None:
 
 
 def by_mappings(session: Session) -> None:
-    session.bulk_update_mappings(Root, [{"id": 1, "code": "new"}])  # type: ignore[arg-type]  # a class will do
+    session.bulk_update_mappings(Root, [{"id": 1, "code": "new"}])
 
 
 def by_saving(session: Session) -> None:
@@ -235,8 +235,7 @@ def test_a_key_that_changes_changes_those_that_refer_to_it(engine: Engine, way: 
     assert told == {("root", "1", "update"), ("label", "1", "update"), ("label", "11", "update")}
 
 
-@pytest.mark.parametrize("name", ["sqlite"])
-def test_what_the_flush_does_to_a_child_first_is_told_once(name: str, engine: Engine) -> None:
+def test_what_the_flush_does_to_a_child_first_is_told_once(engine: Engine) -> None:
     with followed(engine, coalesce=False) as (sessions, copy):
         plant(sessions)
         check(engine, copy)
@@ -316,6 +315,50 @@ def test_a_class_that_is_mapped_later_is_not_missed(database: Database) -> None:
             copy.follow()
             assert copy.rows == {}
         base.metadata.drop_all(engine)
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_what_cannot_be_captured_is_said_at_install(*, configured: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def key() -> Any:
+        return {"id": mapped_column(Integer, primary_key=True)}
+
+    def link(name: str) -> Table:
+        columns: list[Any] = [
+            Column(f"{one}_id", ForeignKey(f"{one}.id", ondelete="CASCADE")) for one in ("post", "tag")
+        ]
+        return Table(name, base.metadata, *columns)
+
+    def moved(**named: Any) -> Any:
+        return mapped_column(ForeignKey("post.id", onupdate="CASCADE"), **named)
+
+    with mapping.base() as base:
+        quiet, passive, alone = map(link, ("quiet", "passive", "alone"))
+        posts = {
+            "quiet": relationship("Tag", secondary=quiet, back_populates="quiet"),
+            "passive": relationship("Tag", secondary="passive", back_populates="passive", passive_deletes=True),
+            "alone": relationship("Tag", secondary=alone),
+        }
+        tags = {
+            "quiet": relationship("Post", secondary=quiet, back_populates="quiet"),
+            "passive": relationship("Post", secondary=passive, back_populates="passive"),
+        }
+        post = type("Post", (base,), {"__tablename__": "post", **key(), **posts})
+        type("Tag", (base,), {"__tablename__": "tag", **key(), **tags})
+        type("Vote", (base,), {"__tablename__": "vote", "post_id": moved(primary_key=True)})
+        type("Answer", (base,), {"__tablename__": "answer", **key(), "post_id": moved()})
+        if configured:
+            inspect(post).relationships  # noqa: B018  # configures it
+        engine = create_engine("sqlite://")
+        with followed(engine) as (sessions, _):
+            with sessions() as session:
+                session.flush()
+            told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+            ours = sorted(one for one in told if one.startswith(("Post", "Tag", "Vote", "Answer")))
+        engine.dispose()
+    assert [one.split(":")[0] for one in ours] == ["Post.alone", "Post.passive", "Vote"]
+    assert "back_populates" in ours[0]
+    assert "passive_deletes (leave it out)" in ours[1]
+    assert "vote (post_id) to post" in ours[2]
 
 
 def delete_one(cls: type[Base]) -> Deed:

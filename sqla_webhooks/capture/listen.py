@@ -59,7 +59,8 @@ class Capture:
         self._methods = Methods(listened, bulk) if bulk is not None else None
 
     def listen(self) -> None:
-        """Start capturing, in sessions that are already open too."""
+        """Start capturing, in sessions that are already open too. Says in the log what cannot be."""
+        self._recorder.references.current()
         self._listeners.add()
         if self._methods is not None:
             self._methods.wrap()

@@ -26,6 +26,7 @@ from sqla_webhooks.capture.notes import Notes
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.references import References
 from sqla_webhooks.capture.runs import Found
+from sqla_webhooks.capture.unseen import Unseen
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
@@ -85,7 +86,7 @@ class Recorder:
     ) -> None:
         self.interest = interest
         self.resources = resources
-        self.references = References()
+        self.references = References(Unseen(lambda mapper: not resources.standing(mapper).why_not).tell)
         self._database = database
         self._served = served
         self._clock = clock

@@ -7,7 +7,7 @@ out here is about classes and tables, and makes no query.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -90,9 +90,13 @@ class References:
 
     Worked out when first asked for, in whichever thread that is, and anew when
     more classes are mapped.
+
+    Args:
+        report: Called with what is new.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[Known], None]) -> None:
+        self._report = report
         self._known = Known({}, (), ())
 
     def current(self) -> Known:
@@ -100,6 +104,7 @@ class References:
         known = self._known
         if known.extent != _extent(known.metadatas):
             known = self._known = _known()
+            self._report(known)
         return known
 
 

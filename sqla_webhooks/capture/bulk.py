@@ -126,6 +126,8 @@ class Bulk:
         mapper = state.bind_mapper
         if mapper is None or not state.is_orm_statement or not (state.is_insert or state.is_update or state.is_delete):
             return None
+        if state.is_delete:
+            self._recorder.unseen.deleted_in_bulk(mapper)
         operation = self._begin(state.session, [mapper], self._fate(state, mapper))
         if operation is None:
             return None

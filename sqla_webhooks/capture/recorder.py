@@ -86,7 +86,8 @@ class Recorder:
     ) -> None:
         self.interest = interest
         self.resources = resources
-        self.references = References(Unseen(lambda mapper: not resources.standing(mapper).why_not).tell)
+        self.unseen = Unseen(lambda mapper: not resources.standing(mapper).why_not)
+        self.references = References(self.unseen.tell)
         self._database = database
         self._served = served
         self._clock = clock

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Table
@@ -30,14 +31,76 @@ class Unseen:
     def __init__(self, captured: Callable[[Mapper[Any]], bool]) -> None:
         self._captured = captured
         self._said: set[str] = set()
+        #: By table: the relationships whose links go with its rows.
+        self._cut: dict[Any, list[str]] = {}
 
     def tell(self, known: Known) -> None:
         """Say what is new."""
         captured = [one for one in mapped() if self._captured(one)]
-        for message in (*_moves(known, captured), *_links(known, captured)):
-            if message not in self._said:
-                self._said.add(message)
-                logger.warning("%s", message)
+        cuts = list(_cuts(known, captured))
+        self._cut = {}
+        for cut in cuts:
+            if cut.is_other_end:
+                self._cut.setdefault(cut.reference.referred[0].table, []).append(cut.name)
+        for message in (*_moves(known, captured), *(cut.message(known) for cut in cuts)):
+            self._say(message)
+
+    def deleted_in_bulk(self, mapper: Mapper[Any]) -> None:
+        """Rows of a class are about to be deleted by a statement."""
+        for name in [name for table in mapper.tables for name in self._cut.get(table, ())]:
+            self._say(
+                f"{name}: a bulk delete() of {mapper.class_.__qualname__} lets the database delete its links by "
+                "itself, and it is told to nobody which links that removes; delete the objects by the session"
+            )
+
+    def _say(self, message: str) -> None:
+        if message and message not in self._said:
+            self._said.add(message)
+            logger.warning("%s", message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A relationship whose links the database deletes by itself."""
+
+    mapper: Mapper[Any]
+    relation: RelationshipProperty[Any]
+    #: Over which it does.
+    reference: Reference
+
+    @property
+    def name(self) -> str:
+        return f"{self.mapper.class_.__qualname__}.{self.relation.key}"
+
+    @property
+    def is_other_end(self) -> bool:
+        """Whether that is with the rows at its other end, and not with its own."""
+        others = {one.referred_table for one in self.reference.constraint.table.foreign_key_constraints}
+        return self.reference.referred[0].table not in self.mapper.tables or others <= set(self.mapper.tables)
+
+    def message(self, known: Known) -> str:
+        """What is to be said of it; empty if the flush knows what it removes, and tells it."""
+        why = self._why(known)
+        return (
+            f"{self.name}: {why}; there the database deletes rows of {self.reference} by itself, and it is told to "
+            "nobody which links that removes"
+            if why
+            else ""
+        )
+
+    def _why(self, known: Known) -> str:
+        both = bool(self.relation.back_populates or self.relation.backref)
+        if both and self.relation.passive_deletes and self.reference.referred[0].table in self.mapper.tables:
+            return "it has passive_deletes (leave it out)"
+        if not self.is_other_end:
+            return ""
+        if not both:
+            return "its other end does not map it (do so, with back_populates and without passive_deletes)"
+        by = next((one for one in known if self._goes_by(one)), None)
+        return "" if by is None else f"the rows at its other end may be deleted by the database (foreign key {by})"
+
+    def _goes_by(self, other: Reference) -> bool:
+        return other.constraint.table is self.reference.referred[0].table and other.passes_on(GONE) == GONE
 
 
 def _moves(known: Known, captured: list[Mapper[Any]]) -> Iterator[str]:
@@ -51,31 +114,11 @@ def _moves(known: Known, captured: list[Mapper[Any]]) -> Iterator[str]:
             )
 
 
-def _links(known: Known, captured: list[Mapper[Any]]) -> Iterator[str]:
-    """Of rows that link others, which are told by those; so far as the flush knows that they are deleted."""
-    cut = [one for one in known if isinstance(one.child, Table) and one.passes_on(GONE) == GONE]
+def _cuts(known: Known, captured: list[Mapper[Any]]) -> Iterator[_Cut]:
+    by_itself = [one for one in known if isinstance(one.child, Table) and one.passes_on(GONE) == GONE]
     for mapper, relation in [(one, relation) for one in captured for relation in _relations(one)]:
-        for reference in cut:
-            if reference.child is not _secondary(mapper, relation):
-                continue
-            name = f"{mapper.class_.__qualname__}.{relation.key}"
-            if why := _why_unseen(mapper, relation, reference):
-                yield f"{name}: with {why}, and it is told to nobody which links that removes"
-
-
-def _why_unseen(mapper: Mapper[Any], relation: RelationshipProperty[Any], reference: Reference) -> str:
-    both = bool(relation.back_populates or relation.backref)
-    its_own = reference.referred[0].table in mapper.tables
-    others = {one.referred_table for one in reference.constraint.table.foreign_key_constraints} - set(mapper.tables)
-    by_itself = f"the database deletes rows of {reference} by itself"
-    if both and its_own and relation.passive_deletes:
-        return f"passive_deletes (leave it out), {by_itself}"
-    if not both and not (its_own and others):
-        return (
-            "nothing at its other end (map that too, with back_populates and without passive_deletes), when a row "
-            f"there is deleted {by_itself}"
-        )
-    return ""
+        secondary = _secondary(mapper, relation)
+        yield from (_Cut(mapper, relation, one) for one in by_itself if one.child is secondary)
 
 
 def _relations(mapper: Mapper[Any]) -> list[RelationshipProperty[Any]]:

@@ -183,7 +183,7 @@ def _by_mapper(plan_for: PlanFor) -> PlanOf:
     known: dict[Mapper[Any], Plan | None] = {}
 
     def plan_of(state: State) -> Plan | None:
-        mapper = state.mapper
+        mapper = state.manager.mapper  # `state.mapper` is worked out for each state
         try:
             return known[mapper]
         except KeyError:

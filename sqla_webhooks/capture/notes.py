@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import LoaderCallableStatus, Session
-from sqlalchemy.orm.attributes import instance_state
 
 from sqla_webhooks.capture import binds, rows
 from sqla_webhooks.capture.plan import PLAIN, UNKNOWN, Plan, State, identity, is_sql, is_unknown
@@ -71,13 +70,15 @@ def note(
 
 def _forgetful(session: Session, plan_of: PlanOf) -> Iterator[tuple[State, Plan, bool]]:
     """The states of which something may be forgotten, and whether they will be deleted."""
-    for state in map(instance_state, session.deleted):
+    # What `session.deleted` and `session.dirty` are made of, at half of what a flush of many would pay for it.
+    deleted, dirty = session._deleted, session._dirty_states  # noqa: SLF001
+    for state in list(deleted):
         plan = plan_of(state)
         if plan is not None and state.key is not None and (state.committed_state or not plan.is_whole(state.dict)):
             yield state, plan, True
-    for state in map(instance_state, session.dirty):
+    for state in list(dirty):
         plan = plan_of(state)
-        if plan is not None and state.key is not None:
+        if plan is not None and state.key is not None and state not in deleted:
             if plan.orphans and plan.is_orphan(state):
                 yield state, plan, True
             elif plan.shape.volatile or _may_forget(state, plan):

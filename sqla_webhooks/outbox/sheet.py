@@ -15,7 +15,7 @@ attributes of the key; `links`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sqla_webhooks.encoding import Encoding, Key, loads
@@ -36,6 +36,10 @@ class Layout:
     attributes: tuple[str, ...]
     #: Those that are the primary key, in its order; none, if each change says its identity.
     key: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> dict[str, Any]:
+        return {"resource": self.resource, "table": self.table, "attributes": self.attributes, "key": self.key}
 
 
 #: A change as it stands in the row.
@@ -86,7 +90,7 @@ def written(runs: Iterable[Run], *, encoding: Encoding) -> bytes:
     """*runs* as JSON. Their values need not be JSON yet."""
     numbers: dict[Layout, int] = {}
     numbered = [(numbers.setdefault(layout, len(numbers)), run) for layout, run in runs]
-    return encoding.dumps({"layouts": [asdict(one) for one in numbers], "runs": numbered})
+    return encoding.dumps({"layouts": [one.written for one in numbers], "runs": numbered})
 
 
 def read(text: bytes | str) -> Iterator[Change]:

@@ -139,14 +139,21 @@ def _numeric(kind: sa.Numeric[Any], dialect: Dialect) -> Rule:
     digits = (_DIGITS_OF_A_FLOAT if dialect.name == "sqlite" else _MANY) - scale
 
     def padded(value: decimal.Decimal) -> Any:
-        if value.is_finite() and value.adjusted() < digits and (value or not value.is_signed()):  # some have no -0
-            if value.same_quantum(unit):
-                return value
-            if (longer := value.quantize(unit, context=_PADDING)) == value:
-                return longer
-        return UNSETTLED
+        longer = value if value.same_quantum(unit) else _padded(value, unit)
+        fits = (
+            longer is not None and longer.adjusted() < digits and (longer or not longer.is_signed())
+        )  # some have no -0
+        return longer if fits else UNSETTLED
 
     return Rule(checks=((decimal.Decimal, padded),))
+
+
+def _padded(value: decimal.Decimal, unit: decimal.Decimal) -> decimal.Decimal | None:
+    """*value* with the decimal places of *unit*; None if it has more."""
+    if not value.is_finite() or abs(value.adjusted()) > _MANY:
+        return None
+    longer = value.quantize(unit, context=_PADDING)
+    return longer if longer == value else None
 
 
 def _clock(kind: sa.DateTime | sa.Time, dialect: Dialect) -> Rule:

@@ -182,8 +182,7 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
     for plan, states in planned:
         for state in states:
             note = notes.get(state)
-            previous = None if plan.shape.expressions else _differences(state, plan, note)
-            if previous is None or not _write_quickly(runs, state, plan, previous):
+            if plan.shape.expressions or not _write_quickly(runs, state, plan, note):
                 if (draft := drafts.of_updated(state, plan, note)) is None:
                     continue
                 runs.put_draft(draft)
@@ -191,12 +190,16 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
                 runs.linked.append((state, plan))
 
 
-def _write_quickly(runs: _Runs, state: State, plan: Plan, previous: dict[str, Any]) -> bool:
-    """Write down the update of an object that knows all; False if the database may have stored it differently."""
+def _write_quickly(runs: _Runs, state: State, plan: Plan, note: Note | None) -> bool:
+    """Write down an object that knows all; False if it does not, or the database may have stored it differently."""
+    current = state.dict
+    previous = _differences(state, current, plan, note)
+    if previous is None:
+        return False
     linked = links.changed(state, plan) if plan.links else None
     if not previous and not linked:
         return True
-    values = plan.values(state.dict)
+    values = plan.values(current)
     look = plan.look(values)
     if (stored := look.stored(values)) is None:
         return False
@@ -206,7 +209,7 @@ def _write_quickly(runs: _Runs, state: State, plan: Plan, previous: dict[str, An
     return True
 
 
-def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] | None:
+def _differences(state: State, current: Mapping[str, Any], plan: Plan, note: Note | None) -> dict[str, Any] | None:
     """What has changed, to the old values; None if the object does not know, or if its key has changed."""
     before: Mapping[str, Any] = state.committed_state
     if note is not None:
@@ -215,7 +218,7 @@ def _differences(state: State, plan: Plan, note: Note | None) -> dict[str, Any] 
         before = {**before, **note.previous}
     elif plan.shape.volatile:
         return None
-    current, previous = state.dict, {}
+    previous = {}
     try:
         plan.values(current)
         for key, old in before.items():
@@ -233,9 +236,10 @@ def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
     for plan, states in planned:
         shape = plan.shape
         for state in states:
-            if not state.committed_state and state not in notes and plan.is_whole(state.dict):
+            current = state.dict
+            if not state.committed_state and state not in notes and plan.is_whole(current):
                 cut = links.cut(state, plan) if plan.links else None
-                runs.put(plan, [sheet.DELETED], plan.values(state.dict), cut)
+                runs.put(plan, [sheet.DELETED], plan.values(current), cut)
             else:
                 data, cut = drafts.as_it_was(state, shape, notes.get(state)), links.cut(state, plan)
                 change = Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table, links=cut)

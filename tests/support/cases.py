@@ -218,3 +218,27 @@ class Strange(Base):
     broken: Mapped[float]
     lone: Mapped[Any] = mapped_column(JSON)
     other: Mapped[Any] = mapped_column(AnyText)
+
+
+class Owner(Base):
+    """No two have one name."""
+
+    __tablename__ = "owner"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(unique=True)
+    things: Mapped[list[Thing]] = relationship(back_populates="owner")
+
+
+class Thing(Base):
+    __tablename__ = "thing"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("owner.id"))
+    n: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[Owner | None] = relationship(back_populates="things")
+
+
+class Named(Base):
+    """A key that nobody gives it but the application."""
+
+    __tablename__ = "named"
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)

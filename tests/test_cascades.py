@@ -441,3 +441,35 @@ def suppress_refusal(session: Session) -> Iterator[None]:
             yield
     except SQLAlchemyError:
         session.rollback()
+
+
+def test_a_key_that_a_statement_moves_is_not_taken_for_that_of_a_child(database: Database) -> None:
+    """Owner 1 becomes 2, and its pets 1 and 2 keep their own keys."""
+    with mapping.base() as base, database.engine() as engine:
+
+        class Owner(base):  # type: ignore[misc]  # made for this test
+            __tablename__ = "owner"
+            id = mapped_column(Integer, primary_key=True, autoincrement=False)
+
+        class Pet(base):  # type: ignore[misc]  # the same
+            __tablename__ = "pet"
+            id = mapped_column(Integer, primary_key=True)
+            owner_id = mapped_column(ForeignKey("owner.id", onupdate="CASCADE"))
+
+        base.metadata.create_all(engine)
+        with followed(engine) as (sessions, copy):
+            with sessions.begin() as session:
+                session.add(Owner(id=1))
+                session.flush()
+                session.add_all([Pet(id=1, owner_id=1), Pet(id=2, owner_id=1)])
+            copy.follow()
+            with sessions.begin() as session:
+                session.execute(update(Owner).values(id=Owner.id + 1))
+            copy.webhooks.drain()
+            new = [encoding.loads(one.payload) for one in reversed(copy.webhooks.events.list(limit=3))]
+            told = [(one["type"], one["resource_id"], one["changes"]) for one in new]
+    assert told == [
+        ("owner.updated", "2", {"id": {"from": 1, "to": 2}}),
+        ("pet.updated", "1", {"owner_id": {"from": 1, "to": 2}}),
+        ("pet.updated", "2", {"owner_id": {"from": 1, "to": 2}}),
+    ]

@@ -85,13 +85,16 @@ class _Operation:
         Raises:
             OutboxWriteError: It could not be written.
         """
+        # Of other classes there may be rows that the database has changed, which have kept keys that look the same.
+        moves = {plan: moved for plan in self.before.of if plan.shape.mapper.base_mapper is self.mapper.base_mapper}
         wanted: dict[Plan, dict[Identity, None]] = {
-            plan: {moved.get(identity, identity): None for identity in some} for plan, some in self.before.of.items()
+            plan: {moves.get(plan, {}).get(identity, identity): None for identity in some}
+            for plan, some in self.before.of.items()
         }
         for plan, some in inserted.items():
             wanted.setdefault(plan, {}).update(dict.fromkeys(some))
         after = Snapshot.read(self.session, wanted)
-        runs = snapshot.compare(self.before, after, moved=moved)
+        runs = snapshot.compare(self.before, after, moved=moves)
         if runs.found:
             self.recorder.write(self.session, runs.found)
         return self.before.count_changed(after)

@@ -101,17 +101,18 @@ def _kinds(
         yield tuple(row[:-1]), row[-1]
 
 
-def compare(before: Snapshot, after: Snapshot, *, moved: Mapping[Identity, Identity] | None = None) -> Runs:
+def compare(
+    before: Snapshot, after: Snapshot, *, moved: Mapping[Plan, Mapping[Identity, Identity]] | None = None
+) -> Runs:
     """
     What has become of the rows of *before*; those of *after* that it lacks are new.
 
     Args:
-        moved: Primary keys that were changed, old to new.
+        moved: Primary keys that were changed, old to new, of the classes whose keys they are.
     """
-    moves = moved or {}
     runs = Runs()
     for plan, then in before.of.items():
-        now = after.of.get(plan, {})
+        now, moves = after.of.get(plan, {}), (moved or {}).get(plan, {})
         for identity, old in then.items():
             place = moves.get(identity, identity)
             if (new := now.get(place)) is None:
@@ -119,7 +120,7 @@ def compare(before: Snapshot, after: Snapshot, *, moved: Mapping[Identity, Ident
             else:
                 _put_changed(runs, plan, identity, old=old, new=new, place=place)
     for plan, now in after.of.items():
-        then = before.of.get(plan, {})
+        then, moves = before.of.get(plan, {}), (moved or {}).get(plan, {})
         known = {moves.get(identity, identity) for identity in then}
         for identity, values in now.items():
             if identity not in known:

@@ -69,8 +69,10 @@ class Copy:
                 continue
             else:
                 changes = {name: one["from"] for name, one in body["changes"].items()}
+                if "id" in changes:  # another row, from now on
+                    place = (body["resource"], str(changes["id"]))
                 assert self.rows.pop(place) == {**body["data"], **changes}
-            self.rows[place] = body["data"]
+            self.rows[body["resource"], body["resource_id"]] = body["data"]
         return bodies
 
 
@@ -233,6 +235,37 @@ def test_a_key_that_changes_changes_those_that_refer_to_it(engine: Engine, way: 
             way(session)
         told = {(one["resource"], one["resource_id"], one["operation"]) for one in check(engine, copy)}
     assert told == {("root", "1", "update"), ("label", "1", "update"), ("label", "11", "update")}
+
+
+def by_moving(session: Session) -> None:
+    session.get_one(Root, 5).id = 9
+
+
+def by_moving_what_is_loaded(session: Session) -> None:
+    root = session.get_one(Root, 5)
+    assert len(root.buds) == 1
+    root.id = 9
+
+
+def by_moving_many(session: Session) -> None:
+    session.execute(update(Root).where(Root.id == 5).values(id=9))
+
+
+@pytest.mark.parametrize("way", [by_moving, by_moving_what_is_loaded, by_moving_many])
+def test_a_primary_key_that_changes_changes_those_that_refer_to_it(
+    engine: Engine, way: Callable[[Session], None]
+) -> None:
+    with followed(engine) as (sessions, copy):
+        with sessions.begin() as session:
+            session.add(Root(id=5))
+            session.flush()
+            session.add(Bud(id=5, root_id=5))
+        check(engine, copy)
+        with sessions.begin() as session:
+            way(session)
+        new = check(engine, copy)
+        assert copy.rows["bud", "5"] == {"id": 5, "root_id": 9}
+        assert [one["resource_id"] for one in new if one["resource"] == "bud"] == ["5"]
 
 
 def test_what_the_flush_does_to_a_child_first_is_told_once(engine: Engine) -> None:

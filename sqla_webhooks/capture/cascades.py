@@ -8,7 +8,7 @@ writes. Nothing is read where no foreign key leads to a class that is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -39,10 +39,17 @@ def is_wanted(references: References, node: Node, fate: Fate, *, plan_for: PlanF
 
 
 def reached(
-    connection: Connection, references: References, start: Start, *, plan_for: PlanFor
+    connection: Connection,
+    references: References,
+    start: Start,
+    *,
+    plan_for: PlanFor,
+    deleted: Mapping[Node, Collection[Identity]] | None = None,
 ) -> dict[Plan, list[Identity]]:
     """
     The rows that the database will change by itself, with those of *start*, by how their class is captured.
+
+    Without those of *deleted*, of which it is known that they go.
 
     One query for each foreign key and level; none over those that lead to
     nothing that is wanted. Locks what it finds: nobody else may refer to a
@@ -62,7 +69,7 @@ def reached(
                     continue
                 for child, its in _referring(connection, reference, node, identities=identities):
                     there = done.setdefault((child, passed), set())
-                    if its not in there:
+                    if its not in there and its not in (deleted or {}).get(child, ()):
                         there.add(its)
                         seen.setdefault(child, {})[its] = None
                         found.setdefault((child, passed), []).append(its)
@@ -71,14 +78,14 @@ def reached(
     return {plan: list(its) for plan, its in planned if plan is not None}
 
 
-def lock(connection: Connection, node: Mapper[Any], identities: Sequence[Identity]) -> None:
+def lock(connection: Connection, node: Node, identities: Sequence[Identity]) -> None:
     """Lock rows, so that nobody can refer to them any more whom we would not find."""
-    if connection.dialect.name != "sqlite":
-        for some in chunks(identities, width=len(node.primary_key)):
-            query = select(*node.primary_key).select_from(node.persist_selectable)
-            connection.execute(
-                query.where(among(node.primary_key, some)).order_by(*node.primary_key).with_for_update()
-            ).all()
+    if connection.dialect.name == "sqlite":
+        return
+    key = _key(node)
+    query = select(*key).select_from(_source(node)).order_by(*key).with_for_update()
+    for some in chunks(identities, width=len(key)):
+        connection.execute(query.where(among(key, some))).all()
 
 
 def _leads_to_wanted(references: References, reference: Reference, passed: Fate, *, plan_for: PlanFor) -> bool:
@@ -115,7 +122,7 @@ def _referred(
         tuple(row)
         for some in chunks(identities, width=len(key))
         for row in connection.execute(query.where(among(key, some)))
-        if None not in row
+        if not any(value is None for value in row)
     ]
 
 
@@ -164,27 +171,19 @@ def begin(
         lock_writes: Called with each connection before rows are read on it.
     """
     known = references.current()
-    if not known:
+    starts = _starts(session, references, plan_for=plan_for) if known else {}
+    if not starts:
         return None
-    start: dict[tuple[Node, Fate], list[Identity]] = {}
-    for state, fate in _fates(session, references):
-        start.setdefault((state.mapper, fate), []).append(identity(state))
-    affected: set[Mapper[Any]] = set()
-    by_connection: dict[Connection, dict[tuple[Node, Fate], list[Identity]]] = {}
-    for (node, fate), identities in start.items():
-        if isinstance(node, Mapper) and is_wanted(references, node, fate, plan_for=plan_for):
-            affected |= known.affected(node, fate)
-            connection = session.connection(bind_arguments={"mapper": node})
-            by_connection.setdefault(connection, {})[node, fate] = identities
-    if not by_connection:
-        return None
-    before = Snapshot()
-    for connection, its in by_connection.items():
+    deleted: dict[Node, set[Identity]] = {}
+    for state in map(instance_state, session.deleted):
+        deleted.setdefault(state.mapper, set()).add(identity(state))
+    before, affected = Snapshot(), set[Mapper[Any]]()
+    for connection, start in starts.items():
         lock_writes(connection)
-        for (node, _), identities in its.items():
-            if isinstance(node, Mapper):
-                lock(connection, node, identities)
-        found = reached(connection, references, its, plan_for=plan_for)
+        for (mapper, fate), identities in start.items():
+            lock(connection, mapper, identities)
+            affected |= known.affected(mapper, fate)
+        found = reached(connection, references, start, plan_for=plan_for, deleted=deleted)
         for plan, rows in Snapshot.read(session, found).of.items():
             before.of.setdefault(plan, {}).update(rows)
     return Cascaded(before, frozenset(affected))
@@ -229,6 +228,21 @@ def _as_written(plan: Plan, written: Mapping[str, Any], new: Mapping[str, Any]) 
     """
     foreign = {name for name in plan.shape.stored if plan.shape.columns[name].foreign_keys}
     return {name: written.get(name, value) if name in foreign else value for name, value in new.items()}
+
+
+def _starts(
+    session: Session, references: References, *, plan_for: PlanFor
+) -> dict[Connection, dict[tuple[Node, Fate], list[Identity]]]:
+    """The rows that the flush will delete, or give other keys, if anything comes of that for what is wanted."""
+    start: dict[tuple[Mapper[Any], Fate], list[Identity]] = {}
+    for state, fate in _fates(session, references):
+        start.setdefault((state.mapper, fate), []).append(identity(state))
+    starts: dict[Connection, dict[tuple[Node, Fate], list[Identity]]] = {}
+    for (mapper, fate), identities in start.items():
+        if is_wanted(references, mapper, fate, plan_for=plan_for):
+            connection = session.connection(bind_arguments={"mapper": mapper})
+            starts.setdefault(connection, {})[mapper, fate] = identities
+    return starts
 
 
 def _fates(session: Session, references: References) -> Iterator[tuple[State, Fate]]:

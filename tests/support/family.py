@@ -58,7 +58,7 @@ class Bud(Base):
 
     __tablename__ = "bud"
     id: Mapped[int] = mapped_column(primary_key=True)
-    root_id: Mapped[int | None] = _child()
+    root_id: Mapped[int | None] = _child(onupdate="CASCADE")
 
 
 class Leaf(Base):

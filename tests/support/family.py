@@ -22,14 +22,14 @@ class Base(DeclarativeBase):
     """The family's tables."""
 
 
-def _child(target: str = "root.id", **rules: Any) -> Any:
+def _child(target: str = "family_root.id", **rules: Any) -> Any:
     return mapped_column(ForeignKey(target, **{"ondelete": "CASCADE", **rules}))
 
 
 class Root(Base):
     """What all hangs on."""
 
-    __tablename__ = "root"
+    __tablename__ = "family_root"
     id: Mapped[int] = mapped_column(primary_key=True)
     code: Mapped[str | None] = mapped_column(String(10), unique=True)
     branches: Mapped[list[Branch]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
@@ -38,7 +38,7 @@ class Root(Base):
 
 
 class Branch(Base):
-    __tablename__ = "branch"
+    __tablename__ = "family_branch"
     id: Mapped[int] = mapped_column(primary_key=True)
     root_id: Mapped[int | None] = _child()
     title: Mapped[str] = mapped_column(String(10), default="")
@@ -47,7 +47,7 @@ class Branch(Base):
 class Stem(Base):
     """Loses its root, but lives on."""
 
-    __tablename__ = "stem"
+    __tablename__ = "family_stem"
     id: Mapped[int] = mapped_column(primary_key=True)
     root_id: Mapped[int | None] = _child(ondelete="SET NULL")
     title: Mapped[str] = mapped_column(String(10), default="")
@@ -56,7 +56,7 @@ class Stem(Base):
 class Bud(Base):
     """To the ORM it lives on, to the database it does not."""
 
-    __tablename__ = "bud"
+    __tablename__ = "family_bud"
     id: Mapped[int] = mapped_column(primary_key=True)
     root_id: Mapped[int | None] = _child(onupdate="CASCADE")
 
@@ -64,33 +64,33 @@ class Bud(Base):
 class Leaf(Base):
     """Two levels below, with no relationship."""
 
-    __tablename__ = "leaf"
+    __tablename__ = "family_leaf"
     id: Mapped[int] = mapped_column(primary_key=True)
-    branch_id: Mapped[int] = _child("branch.id")
+    branch_id: Mapped[int] = _child("family_branch.id")
 
 
 class Label(Base):
     """Refers to what is no primary key."""
 
-    __tablename__ = "label"
+    __tablename__ = "family_label"
     id: Mapped[int] = mapped_column(primary_key=True)
-    code: Mapped[str | None] = _child("root.code", onupdate="CASCADE")
-    sign: Mapped[str | None] = _child("root.code", ondelete="SET NULL", onupdate="SET NULL")
+    code: Mapped[str | None] = _child("family_root.code", onupdate="CASCADE")
+    sign: Mapped[str | None] = _child("family_root.code", ondelete="SET NULL", onupdate="SET NULL")
 
 
 class Twig(Base):
     """Refers to its own kind."""
 
-    __tablename__ = "twig"
+    __tablename__ = "family_twig"
     id: Mapped[int] = mapped_column(primary_key=True)
-    parent_id: Mapped[int | None] = _child("twig.id")
+    parent_id: Mapped[int | None] = _child("family_twig.id")
     root_id: Mapped[int | None] = _child()
 
 
 class Box(Base):
     """A composite key."""
 
-    __tablename__ = "box"
+    __tablename__ = "family_box"
     row: Mapped[int] = mapped_column(primary_key=True)
     place: Mapped[int] = mapped_column(primary_key=True)
     root_id: Mapped[int | None] = _child()
@@ -98,17 +98,19 @@ class Box(Base):
 
 
 class Item(Base):
-    __tablename__ = "item"
+    __tablename__ = "family_item"
     id: Mapped[int] = mapped_column(primary_key=True)
     place: Mapped[int | None]
     row: Mapped[int | None]
-    __table_args__ = (ForeignKeyConstraint(["place", "row"], ["box.place", "box.row"], ondelete="CASCADE"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["place", "row"], ["family_box.place", "family_box.row"], ondelete="CASCADE"),
+    )
 
 
 class Animal(Base):
     """Joined inheritance."""
 
-    __tablename__ = "animal"
+    __tablename__ = "family_animal"
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(10))
     root_id: Mapped[int | None] = _child()
@@ -116,8 +118,8 @@ class Animal(Base):
 
 
 class Dog(Animal):
-    __tablename__ = "dog"
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id", ondelete="CASCADE"), primary_key=True)
+    __tablename__ = "family_dog"
+    id: Mapped[int] = mapped_column(ForeignKey("family_animal.id", ondelete="CASCADE"), primary_key=True)
     tricks: Mapped[int] = mapped_column(default=0)
     __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # declarative's own form
 
@@ -125,32 +127,32 @@ class Dog(Animal):
 class Collar(Base):
     """Only dogs have one."""
 
-    __tablename__ = "collar"
+    __tablename__ = "family_collar"
     id: Mapped[int] = mapped_column(primary_key=True)
-    dog_id: Mapped[int | None] = _child("dog.id")
+    dog_id: Mapped[int | None] = _child("family_dog.id")
 
 
 #: Nobody maps it.
 between = Table(
-    "between",
+    "family_between",
     Base.metadata,
     Column("id", Integer, primary_key=True),
-    Column("root_id", ForeignKey("root.id", ondelete="CASCADE")),
+    Column("root_id", ForeignKey("family_root.id", ondelete="CASCADE")),
 )
 
 
 class Far(Base):
     """Hangs on its root by a table that nobody maps."""
 
-    __tablename__ = "far"
+    __tablename__ = "family_far"
     id: Mapped[int] = mapped_column(primary_key=True)
-    between_id: Mapped[int] = _child("between.id")
+    between_id: Mapped[int] = _child("family_between.id")
 
 
 class Alone(Base):
     """Nothing hangs on it."""
 
-    __tablename__ = "alone"
+    __tablename__ = "family_alone"
     id: Mapped[int] = mapped_column(primary_key=True)
     x: Mapped[int] = mapped_column(default=0)
 

@@ -258,7 +258,7 @@ REFUSED = {
 }
 
 
-def _cases(cases: dict[str, Operation]) -> Any:
+def _cases(cases: dict[str, Operation]) -> pytest.MarkDecorator:
     found = [pytest.param(operation, name in REFUSED, id=name) for name, operation in cases.items()]
     return pytest.mark.parametrize(("operation", "fails"), found)
 

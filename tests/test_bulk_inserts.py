@@ -126,7 +126,10 @@ RETURNING: dict[str, Operation] = {
         lambda s: [(row.id, row.label) for row in s.execute(insert(Item).returning(Item.id, Item.label), SOME)]
     ),
     "one after the other": ask(
-        lambda s: (r := s.execute(insert(Item).returning(Item), SOME)) and [r.fetchone(), r.fetchone(), r.fetchone()]
+        lambda s: (
+            (r := s.execute(insert(Item).returning(Item), SOME)) is not None
+            and [r.fetchone(), r.fetchone(), r.fetchone()]
+        )
     ),
     "unique": ask(lambda s: s.execute(insert(Item).returning(Item), SOME).unique().all()),
     "partitions": ask(
@@ -223,7 +226,7 @@ def upserts(name: str) -> dict[str, Operation]:
     }
 
 
-def _each(names: tuple[str, ...]) -> Any:
+def _each(names: tuple[str, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("twins", "case"), [(name, case) for name in names for case in upserts(name)], indirect=["twins"]
     )
@@ -302,7 +305,7 @@ LIVES: dict[str, Operation] = {
         lambda s: [s.execute(insert(Tag), [{"name": "p"}]), s.execute(update(Tag).values(uses=50))]
     ),
     "inserted, and changed by the session": ask(
-        lambda s: setattr(s.scalars(insert(Item).returning(Item), SOME).first(), "amount", 60)
+        lambda s: s.scalars(insert(Item).returning(Item), SOME).first().__setattr__("amount", 60)
     ),
     "with criteria that do not matter": one(insert(Item).options(with_loader_criteria(Item, Item.id > 1)), SOME),
 }
@@ -317,12 +320,12 @@ REFUSED = {
 }
 
 
-def _cases(cases: dict[str, Operation]) -> Any:
+def _cases(cases: dict[str, Operation]) -> pytest.MarkDecorator:
     found = [pytest.param(operation, name in REFUSED, id=name) for name, operation in cases.items()]
     return pytest.mark.parametrize(("operation", "fails"), found)
 
 
-def _on(*names: str) -> Any:
+def _on(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("twins", names, indirect=True)
 
 

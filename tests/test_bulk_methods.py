@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 from support.bulk.models import NUMBER, Animal, Book, Car, Color, Dog, Item, Paper, Seat, Tag, Thing, Token, Truck
 from support.bulk.twins import Operation, Twins, plain, twins_on
 from support.databases import NAMES
@@ -24,7 +23,7 @@ def twins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def save(*make: Any, **options: Any) -> Operation:
     """Save new objects; what has become of them."""
 
-    def operation(session: Session) -> Any:
+    def operation(session: Any) -> Any:
         objects = [cls(**values) for cls, values in make]
         result = session.bulk_save_objects(objects, **options)
         return result, [(plain(one), sa_inspect(one).key) for one in objects]
@@ -35,7 +34,7 @@ def save(*make: Any, **options: Any) -> Operation:
 def change(cls: Any, values: dict[str, Any], **options: Any) -> Operation:
     """Load objects, change them, and save them in bulk; what has become of them."""
 
-    def operation(session: Session) -> Any:
+    def operation(session: Any) -> Any:
         with session.no_autoflush:
             objects = list(session.scalars(select(cls)))
             session.expunge_all()
@@ -51,7 +50,7 @@ def change(cls: Any, values: dict[str, Any], **options: Any) -> Operation:
 def insert(cls: Any, *mappings: dict[str, Any], **options: Any) -> Operation:
     """Insert mappings; what has become of them."""
 
-    def operation(session: Session) -> Any:
+    def operation(session: Any) -> Any:
         given = [dict(one) for one in mappings]
         return session.bulk_insert_mappings(cls, given, **options), given
 
@@ -59,7 +58,7 @@ def insert(cls: Any, *mappings: dict[str, Any], **options: Any) -> Operation:
 
 
 def update(cls: Any, *mappings: dict[str, Any]) -> Operation:
-    def operation(session: Session) -> Any:
+    def operation(session: Any) -> Any:
         given = [dict(one) for one in mappings]
         return session.bulk_update_mappings(cls, given), given
 
@@ -136,7 +135,7 @@ METHODS: dict[str, Operation] = {
 
 
 def _in_savepoint(*operations: Operation, released: bool) -> Operation:
-    def operation(session: Session) -> Any:
+    def operation(session: Any) -> Any:
         savepoint = session.begin_nested()
         results = [operation(session) for operation in operations]
         savepoint.commit() if released else savepoint.rollback()
@@ -166,7 +165,7 @@ REFUSED = {
 }
 
 
-def _cases(cases: dict[str, Operation]) -> Any:
+def _cases(cases: dict[str, Operation]) -> pytest.MarkDecorator:
     found = [pytest.param(operation, name in REFUSED, id=name) for name, operation in cases.items()]
     return pytest.mark.parametrize(("operation", "fails"), found)
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, delete, event, func, insert, select, update
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
-from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 from support.bulk.models import Base, Dog, Item, Seat, Tag
 from support.bulk.twins import Operation, Twins, restart, rows, twins_on
 from support.databases import NAMES, Database
@@ -202,7 +202,7 @@ def test_the_event_of_a_savepoint_that_cannot_be_written_undoes_the_savepoint_on
         event.listen(twins.heard, "before_cursor_execute", _refuse_outbox)
         try:
             savepoint = session.begin_nested()
-            with pytest.raises(RuntimeError, match="not now"):
+            with pytest.raises(RuntimeError):
                 session.execute(update(Item).values(amount=90))
             savepoint.rollback()
         finally:
@@ -214,7 +214,7 @@ def test_the_event_of_a_savepoint_that_cannot_be_written_undoes_the_savepoint_on
 
 def _refuse_outbox(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
     if statement.startswith("INSERT INTO webhook_outbox"):
-        raise RuntimeError("not now")
+        raise RuntimeError
 
 
 def _caught(write: Operation) -> Operation:
@@ -254,7 +254,7 @@ def test_of_a_long_list_that_is_refused_nothing_stays(twins: Twins, asked: bool)
 
 @pytest.mark.parametrize("first", [True, False])
 def test_an_applications_own_listener_may_execute_it_itself(twins: Twins, first: bool) -> None:  # noqa: FBT001  # an example
-    def rename(state: ORMExecuteState) -> Any:
+    def rename(state: Any) -> Any:
         if state.is_update:
             return state.invoke_statement(statement=state.statement.where(Item.id > 1))
         return None
@@ -268,7 +268,7 @@ def test_an_applications_own_listener_may_execute_it_itself(twins: Twins, first:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_listener_may_write_meanwhile(twins: Twins, first: bool) -> None:  # noqa: FBT001  # an example
-    def count(state: ORMExecuteState) -> None:
+    def count(state: Any) -> None:
         if state.is_update and state.bind_mapper.class_ is Item:
             state.session.execute(update(Tag).where(Tag.name == "x").values(uses=Tag.uses + 1))
             state.session.execute(insert(Tag), [{"name": "written"}])
@@ -343,11 +343,12 @@ def test_without_returning_what_can_be_known_is_told_of(silent: Twins) -> None:
 
 
 def test_without_returning_the_log_says_what_cannot_be_known(silent: Twins, caplog: pytest.LogCaptureFixture) -> None:
-    for write in (
+    writes: tuple[Operation, ...] = (
         lambda s: s.execute(insert(Item).values(two())),
         lambda s: s.execute(insert(Item).from_select(["item_label"], select(func.lower(Tag.name)))),
         lambda s: s.bulk_insert_mappings(Item, two()),
-    ):
+    )
+    for write in writes:
         silent.restart()
         caplog.clear()
         with silent.sessions.begin() as session:

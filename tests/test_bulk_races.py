@@ -99,6 +99,11 @@ def test_a_row_that_fulfils_the_criteria_too_late_is_left_alone(
     replay(events, before, rows(twins.plain))
 
 
+def count(session: Session, statement: Any) -> int:
+    result: Any = session.execute(statement)
+    return int(result.rowcount)
+
+
 KEYS: dict[str, tuple[Any, list[Any]]] = {
     "native enum": (Enum(Color), [Color.RED, Color.BLUE]),
     "other enum": (Enum(Color, native_enum=False), [Color.RED, Color.BLUE]),
@@ -123,25 +128,24 @@ def test_keys_of_every_type_are_found_again(
     tmp_path: Any,
 ) -> None:
     with base() as parent, database_named("postgresql", tmp_path) as database, database.engine() as engine:
-
-        class Keyed(parent):  # type: ignore[misc]  # a base of this test's
-            __tablename__ = "keyed"
-            key = mapped_column(type_, primary_key=True)
-            number = mapped_column(Integer, primary_key=composite, default=1)
-            size = mapped_column(Integer, default=0)
-
+        columns = {
+            "key": mapped_column(type_, primary_key=True),
+            "number": mapped_column(Integer, primary_key=composite, default=1),
+            "size": mapped_column(Integer, default=0),
+        }
+        keyed: Any = type("Keyed", (parent,), {"__tablename__": "keyed", **columns})
         parent.metadata.create_all(engine)
         sessions = sessionmaker(engine)
         webhooks = install(sessions, capture="all", deliver=False)
         with Session(engine) as session:
-            session.add_all([Keyed(key=key) for key in keys])
+            session.add_all([keyed(key=key) for key in keys])
             session.commit()
         with sessions.begin() as session:
-            assert session.execute(update(Keyed).values(size=5)).rowcount == 2
-            assert session.execute(update(Keyed).where(Keyed.size == 0).values(size=6)).rowcount == 0
+            assert count(session, update(keyed).values(size=5)) == 2
+            assert count(session, update(keyed).where(keyed.size == 0).values(size=6)) == 0
         with sessions.begin() as session:
-            assert session.execute(delete(Keyed).where(Keyed.size == 5)).rowcount == 2
+            assert count(session, delete(keyed).where(keyed.size == 5)) == 2
         with Session(engine) as session:
-            assert session.scalars(select(Keyed)).all() == []
+            assert session.scalars(select(keyed)).all() == []
         webhooks.drain()
         assert sorted(one.operation.value for one in webhooks.events.list()) == ["delete"] * 2 + ["update"] * 2

@@ -180,9 +180,11 @@ class Bulk:
         asked = bool(statement._returning)  # type: ignore[attr-defined]  # noqa: SLF001  # nothing public tells
         if asked:
             statement = statement.returning(*_key_attributes(mapper))  # type: ignore[attr-defined]  # it is an INSERT
-        with self._failing(operation, lambda: self._end_inserts(operation, [(mapper, inserts)]), inserts=inserts):
-            with self._looking_at(session, inserts, mapper):
-                result = _inserted(state, statement, mapper, inserts=inserts)
+        with (
+            self._failing(operation, lambda: self._end_inserts(operation, [(mapper, inserts)]), inserts=inserts),
+            self._looking_at(session, inserts, mapper),
+        ):
+            result = _inserted(state, statement, mapper, inserts=inserts)
         with _or_nothing(session):
             if asked:
                 inserts.identities, result = _without_key(result, width=len(mapper.primary_key))
@@ -217,9 +219,11 @@ class Bulk:
             return told
 
         changed = Changed(mapper, lock=self._recorder.take_write_lock, tell=tell)
-        with self._failing(operation, lambda: operation.end({}, moved=changed.moved)):
-            with self._looking_at(state.session, changed, mapper):
-                result = state.invoke_statement(execution_options={OPTION: changed})
+        with (
+            self._failing(operation, lambda: operation.end({}, moved=changed.moved)),
+            self._looking_at(state.session, changed, mapper),
+        ):
+            result = state.invoke_statement(execution_options={OPTION: changed})
         if told:
             with _or_nothing(state.session):
                 operation.end({}, moved=changed.moved)
@@ -433,5 +437,5 @@ def _without_key(result: Result[Any], *, width: int) -> tuple[list[Identity], Re
     rows = [tuple(row) for row in frozen()]
     thin = frozen().columns(*range(asked))
     if isinstance(result, ChunkedIteratorResult):  # what the ORM gives: the caller's is one too
-        thin = ChunkedIteratorResult(thin._metadata, lambda _: iter([rows]))  # type: ignore[no-untyped-call]  # noqa: SLF001  # SQLAlchemy's
+        thin = ChunkedIteratorResult(thin._metadata, lambda _: iter([rows]))  # noqa: SLF001  # nothing public has them
     return [row[asked:] for row in rows], thin

@@ -87,7 +87,7 @@ class Inserts:
         return statement if self._asked is None else self._asked
 
     def _ask(self, connection: Connection, statement: Insert, parameters: Any) -> None:
-        dialect = connection.dialect
+        dialect: Any = connection.dialect
         several = _is_several(statement)
         if not dialect.insert_returning:
             if several or (may_meet_others(statement) and dialect.name == "sqlite"):  # whose last number may be older

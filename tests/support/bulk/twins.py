@@ -19,14 +19,15 @@ from sqlalchemy import Engine, delete, select, text
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import Result, Row, RowMapping
 from sqlalchemy.orm import Session, sessionmaker
+
+import sqla_webhooks
+from sqla_webhooks import Webhooks, encoding, models
 from support.bulk.models import CLASSES, NUMBERED, Base, seed
 from support.databases import clear, database_named
 from support.local import LOCAL
 
-import sqla_webhooks
-from sqla_webhooks import Webhooks, encoding, models
-
-Operation: TypeAlias = Callable[[Session], Any]
+#: Takes a session; what it returns is compared.
+Operation: TypeAlias = Callable[[Any], Any]
 #: Resource and key to the values.
 Rows: TypeAlias = dict[tuple[str, str], dict[str, Any]]
 
@@ -216,7 +217,7 @@ def seen(session: Session, operation: Operation) -> Any:
 def message(error: Exception, session: Session) -> str:
     """Its text, without the statement, to which we may have added, and without the name of the database."""
     text = str(getattr(error, "orig", error))
-    name = session.get_bind().engine.url.database  # type: ignore[union-attr]  # a session of an engine's
+    name = session.get_bind().engine.url.database
     return text.replace(name or "", "")
 
 
@@ -242,9 +243,9 @@ def _result(result: Result[Any]) -> dict[str, Any]:
     for name in _SAYS:
         if name == "lastrowid" and not said.get("is_insert", True):
             continue  # SQLite's driver has that of the last INSERT
-        said[name] = _or_error(lambda name=name: plain(getattr(result, name)))
+        said[name] = _or_error(lambda: plain(getattr(result, name)))  # noqa: B023  # called at once
     for name in _TELLS:
-        said[name] = _or_error(lambda name=name: _ADDRESS.sub("", str(getattr(result, name)())))
+        said[name] = _or_error(lambda: _ADDRESS.sub("", str(getattr(result, name)())))  # noqa: B023  # called at once
     if said["returns_rows"] is not False:
         said["rows"] = _or_error(lambda: plain(result.all()))
     said["closed"] = result.closed

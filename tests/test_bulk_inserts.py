@@ -297,7 +297,7 @@ LIVES: dict[str, Operation] = {
     "after pending changes": ask(
         lambda s: (
             s.add(Item(label="pending")),
-            setattr(s.get_one(Item, 1), "amount", 20),
+            s.get_one(Item, 1).__setattr__("amount", 20),
             s.execute(insert(Item), SOME),
         )[2]
     ),

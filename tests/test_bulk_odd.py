@@ -65,7 +65,7 @@ WRITES: dict[str, Operation] = {
     "update by keys": lambda s: s.execute(update(Item), [{"id": 1, "amount": 5}]),
     "delete": lambda s: s.execute(delete(Item).where(Item.id > 1)),
     "save": lambda s: s.bulk_save_objects([Item(), Item()]),
-    "insert mappings": lambda s: s.bulk_insert_mappings(Dog, [{"name": "a"}, {"name": "b"}]),
+    "insert mappings": lambda s: s.bulk_insert_mappings(Item, two()),
     "update mappings": lambda s: s.bulk_update_mappings(Item, [{"id": 1, "amount": 7}]),
 }
 WRITE = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())

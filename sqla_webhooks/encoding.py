@@ -272,8 +272,12 @@ def _placeholder(value: Any, walk: _Walk) -> dict[str, str]:
     return {PLACEHOLDER: type_name(kind)}
 
 
+# What is plain contains no cycle: each list and each object would be looked up for one.
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+
 def _text(plain: Any) -> bytes:
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _write(plain).encode()
 
 
 def _plain(value: Any, walk: _Walk, above: tuple[int, ...]) -> Any:

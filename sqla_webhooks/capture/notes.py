@@ -74,7 +74,7 @@ def _forgetful(session: Session, plan_of: PlanOf) -> Iterator[tuple[State, Plan,
     deleted, dirty = session._deleted, session._dirty_states  # noqa: SLF001
     for state in list(deleted):
         plan = plan_of(state)
-        if plan is not None and state.key is not None and (state.committed_state or not plan.is_whole(state.dict)):
+        if plan is not None and state.key is not None and (state.committed_state or plan.whole(state.dict) is None):
             yield state, plan, True
     for state in list(dirty):
         plan = plan_of(state)
@@ -128,7 +128,7 @@ def _is_set(state: State, plan: Plan) -> bool:
 
 def _lacks(state: State, plan: Plan, previous: Mapping[str, Any], *, gone: bool) -> bool:
     """Whether the row must be read to know what it was."""
-    return any(map(is_unknown, previous.values())) or (gone and not plan.is_whole(state.dict))
+    return any(map(is_unknown, previous.values())) or (gone and plan.whole(state.dict) is None)
 
 
 def _complete(

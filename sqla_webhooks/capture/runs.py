@@ -41,7 +41,7 @@ class Runs:
         """
         if plan.shape.json:
             values = tuple(None if value is JSON.NULL else value for value in values)
-        if linked or not (look or plan.look(values)).plain_key:
+        if linked or not (plan.has_plain_key(values) if look is None else look.plain_key):
             identity = sheet.parts([values[place] for place in plan.key_places])
             packed[0] = packed[0].upper()
             packed.insert(1, {"identity": identity, **({"links": linked} if linked else {})})

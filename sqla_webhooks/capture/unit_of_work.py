@@ -193,13 +193,12 @@ def _write_updated(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
 def _write_quickly(runs: _Runs, state: State, plan: Plan, note: Note | None) -> bool:
     """Write down an object that knows all; False if it does not, or the database may have stored it differently."""
     current = state.dict
-    previous = _differences(state, current, plan, note)
-    if previous is None:
+    values, previous = plan.whole(current), _differences(state, current, plan, note)
+    if values is None or previous is None:
         return False
     linked = links.changed(state, plan) if plan.links else None
     if not previous and not linked:
         return True
-    values = plan.values(current)
     look = plan.look(values)
     if (stored := look.stored(values)) is None:
         return False
@@ -220,7 +219,6 @@ def _differences(state: State, current: Mapping[str, Any], plan: Plan, note: Not
         return None
     previous = {}
     try:
-        plan.values(current)
         for key, old in before.items():
             if (same := plan.same.get(key)) is not None:
                 if type(old) is LoaderCallableStatus:
@@ -236,10 +234,10 @@ def _write_deleted(runs: _Runs, planned: Iterable[tuple[Plan, list[State]]], not
     for plan, states in planned:
         shape = plan.shape
         for state in states:
-            current = state.dict
-            if not state.committed_state and state not in notes and plan.is_whole(current):
+            values = plan.whole(state.dict) if not state.committed_state and state not in notes else None
+            if values is not None:
                 cut = links.cut(state, plan) if plan.links else None
-                runs.put(plan, [sheet.DELETED], plan.values(current), cut)
+                runs.put(plan, [sheet.DELETED], values, cut)
             else:
                 data, cut = drafts.as_it_was(state, shape, notes.get(state)), links.cut(state, plan)
                 change = Change(shape.resource, Operation.DELETE, identity(state), data, table=shape.table, links=cut)

@@ -316,14 +316,16 @@ def _plain_tree(value: Any, walk: _Walk, above: tuple[int, ...]) -> Any:
             tree = _simpler(value, walk)
             if type(tree) not in _TREES:
                 return _plain(tree, walk, above)
-        if isinstance(tree, list | tuple):
+        if isinstance(tree, _LISTS):
             return [_plain(item, walk, above) for item in tree]
         return {_key(key, walk, above): _plain(item, walk, above) for key, item in tree.items()}
     except Exception:  # noqa: BLE001  # whatever a stranger's __iter__ or items raises
         return _placeholder(value, walk)
 
 
-_TREES = frozenset({dict, list, tuple})
+# Not `list | tuple`, which is made anew each time.
+_LISTS = (list, tuple)
+_TREES = frozenset({dict, *_LISTS})
 
 
 def _opens(value: Any, walk: _Walk) -> bool:

@@ -478,7 +478,8 @@ def suppress_refusal(session: Session) -> Iterator[None]:
 
 def test_a_key_that_a_statement_moves_is_not_taken_for_that_of_a_child(database: Database) -> None:
     """Owner 1 becomes 2, and its pets 1 and 2 keep their own keys."""
-    with mapping.base() as base, database.engine() as engine:
+    with mapping.base() as made, database.engine() as engine:
+        base: Any = made
 
         class Owner(base):  # type: ignore[misc]  # made for this test
             __tablename__ = "owner"

@@ -129,7 +129,7 @@ def test_keys_of_every_type_are_found_again(
 ) -> None:
     with base() as parent, database_named("postgresql", tmp_path) as database, database.engine() as engine:
         columns = {
-            "key": mapped_column(type_, primary_key=True),
+            "key": mapped_column(type_, primary_key=True, autoincrement=False),
             "number": mapped_column(Integer, primary_key=composite, default=1),
             "size": mapped_column(Integer, default=0),
         }

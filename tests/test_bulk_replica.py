@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -124,6 +124,7 @@ def run(twins: Twins, transactions: list[list[Step]]) -> None:
         before = after
 
 
+@example(transactions=[[("move_seats", 2), ("move_seats", 1)]])  # into the keys of one another
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(transactions=TRANSACTIONS)
 def test_a_replica_of_the_events_equals_the_tables(twins: Twins, transactions: Any) -> None:

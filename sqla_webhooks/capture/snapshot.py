@@ -112,9 +112,10 @@ def compare(
     """
     runs = Runs()
     for plan, then in before.of.items():
-        now, moves = after.of.get(plan, {}), (moved or {}).get(plan, {})
-        for identity, old in then.items():
-            place = moves.get(identity, identity)
+        now, moves = after.of.get(plan, {}), _in_order((moved or {}).get(plan, {}))
+        movers = [identity for identity in moves if identity in then]
+        for identity in dict.fromkeys([*movers, *then]):
+            old, place = then[identity], moves.get(identity, identity)
             if (new := now.get(place)) is None:
                 _put(runs, plan, Operation.DELETE, (identity, old))
             else:
@@ -126,6 +127,22 @@ def compare(
             if identity not in known:
                 _put(runs, plan, Operation.CREATE, (identity, values))
     return runs
+
+
+def _in_order(moved: Mapping[Identity, Identity]) -> dict[Identity, Identity]:
+    """Changes of keys, each after the one that gave its key up; rows that pass theirs around stand where they stood."""
+    left = dict(moved)
+    ordered: dict[Identity, Identity] = {}
+    while left:
+        chain = dict.fromkeys([next(iter(left))])
+        while (giver := left[next(reversed(chain))]) in left and giver not in chain:
+            chain[giver] = None
+        is_circle = giver in chain
+        for identity in reversed(chain):
+            place = left.pop(identity)
+            if not is_circle:
+                ordered[identity] = place
+    return ordered
 
 
 def _put_changed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,20 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Date, Enum, Integer, LargeBinary, Numeric, String, Uuid, delete, event, select, update
+from sqlalchemy import (
+    Date,
+    Enum,
+    Integer,
+    LargeBinary,
+    Numeric,
+    PrimaryKeyConstraint,
+    String,
+    Uuid,
+    delete,
+    event,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INET
 from sqlalchemy.orm import Session, mapped_column, sessionmaker
 from support.bulk.models import Color, Item, Seat, Shouted
@@ -149,3 +163,28 @@ def test_keys_of_every_type_are_found_again(
             assert session.scalars(select(keyed)).all() == []
         webhooks.drain()
         assert sorted(one.operation.value for one in webhooks.events.list()) == ["delete"] * 2 + ["update"] * 2
+
+
+def test_rows_that_swap_their_keys_in_one_statement_are_updated_where_they_stand(
+    install: Install, tmp_path: Any
+) -> None:
+    with base() as parent, database_named("postgresql", tmp_path) as database, database.engine() as engine:
+        columns = {
+            "number": mapped_column(Integer, primary_key=True, autoincrement=False),
+            "name": mapped_column(String(20)),
+            "__table_args__": (PrimaryKeyConstraint("number", deferrable=True),),
+        }
+        keyed: Any = type("Keyed", (parent,), {"__tablename__": "keyed", **columns})
+        parent.metadata.create_all(engine)
+        sessions = sessionmaker(engine)
+        webhooks = install(sessions, capture="all", deliver=False)
+        with Session(engine) as session:
+            session.add_all([keyed(number=number, name=f"{number}") for number in (1, 2)])
+            session.commit()
+
+        with sessions.begin() as session:
+            assert count(session, update(keyed).values(number=3 - keyed.number)) == 2
+
+        webhooks.drain()
+        told = {one.resource_id: json.loads(one.payload)["changes"] for one in webhooks.events.list()}
+        assert told == {"1": {"name": {"from": "1", "to": "2"}}, "2": {"name": {"from": "2", "to": "1"}}}

@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 from support.cases import (
     Base,
+    Book,
     Chief,
     Counted,
     Gold,
     Lorry,
     Member,
     Metal,
+    Shelf,
     Square,
     Team,
     Tricycle,
@@ -100,6 +102,30 @@ def test_orm_cascade_delete(sessions: Sessions, told: Told) -> None:
         ("member.deleted", "1", {"id": 1, "team_id": 1}),
         ("member.deleted", "2", {"id": 2, "team_id": 1}),
         ("team.deleted", "1", {"id": 1}),
+    ]
+
+
+def test_db_on_delete_cascade_with_passive_deletes(sessions: Sessions, told: Told) -> None:
+    put(sessions, told, Shelf(name="a", books=[Book(id=1), Book(id=2)]), Shelf(name="b", books=[Book(id=3)]))
+    with sessions.begin() as session:
+        session.delete(session.get_one(Shelf, "a"))  # whose books nobody has loaded
+
+    assert sorted(told()) == [
+        ("book.deleted", "1", {"id": 1, "shelf": "a"}),
+        ("book.deleted", "2", {"id": 2, "shelf": "a"}),
+        ("shelf.deleted", "a", {"name": "a"}),
+    ]
+
+
+def test_on_update_cascade(sessions: Sessions, told: Told) -> None:
+    put(sessions, told, Shelf(name="a", books=[Book(id=1)]), Shelf(name="b", books=[Book(id=2)]))
+    with sessions.begin() as session:
+        shelf = session.get_one(Shelf, "a")
+        shelf.name = "c"
+
+    assert sorted(told()) == [
+        ("book.updated", "1", {"id": 1, "shelf": ("a", "c")}),
+        ("shelf.updated", "c", {"name": ("a", "c")}),
     ]
 
 

@@ -242,3 +242,17 @@ class Named(Base):
 
     __tablename__ = "named"
     name: Mapped[str] = mapped_column(String(20), primary_key=True)
+
+
+class Shelf(Base):
+    """Whose books the database looks after by itself."""
+
+    __tablename__ = "shelf"
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    books: Mapped[list[Book]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf: Mapped[str | None] = mapped_column(ForeignKey("shelf.name", ondelete="CASCADE", onupdate="CASCADE"))

@@ -111,8 +111,9 @@ def compare(
         moved: Primary keys that were changed, old to new, of the classes whose keys they are.
     """
     runs = Runs()
+    ordered = {plan: _in_order(its) for plan, its in (moved or {}).items()}
     for plan, then in before.of.items():
-        now, moves = after.of.get(plan, {}), _in_order((moved or {}).get(plan, {}))
+        now, moves = after.of.get(plan, {}), ordered.get(plan, {})
         movers = [identity for identity in moves if identity in then]
         for identity in dict.fromkeys([*movers, *then]):
             old, place = then[identity], moves.get(identity, identity)
@@ -121,7 +122,7 @@ def compare(
             else:
                 _put_changed(runs, plan, identity, old=old, new=new, place=place)
     for plan, now in after.of.items():
-        then, moves = before.of.get(plan, {}), (moved or {}).get(plan, {})
+        then, moves = before.of.get(plan, {}), ordered.get(plan, {})
         known = {moves.get(identity, identity) for identity in then}
         for identity, values in now.items():
             if identity not in known:

@@ -237,6 +237,9 @@ RETURNING: dict[str, Operation] = {
     "delete of composite keys": one(delete(Seat).where(Seat.line == "b").returning(Seat.number)),
 }
 
+#: MariaDB has no such statement.
+UPDATED = [operation for name, operation in RETURNING.items() if name.startswith("update")]
+
 FROM: dict[str, Operation] = {
     "update": one(update(Item).where(Item.id == Seat.number, Seat.line == "a").values(amount=Seat.ticket + 10)),
     "update of several for one": one(update(Item).where(Item.id == Seat.number).values(amount=12)),
@@ -285,7 +288,8 @@ def test_a_transaction_with_bulk_statements_is_told_of(twins: Twins, operation: 
 
 @_cases(RETURNING)
 def test_rows_that_the_caller_has_asked_for_are_the_callers(twins: Twins, operation: Operation, fails: bool) -> None:  # noqa: FBT001  # an example
-    twins.check(operation, fails=fails)
+    refused = twins.plain.dialect.name in ("mysql", "mariadb") and operation in UPDATED  # which has no such statement
+    twins.check(operation, fails=fails or refused)
 
 
 @_cases(FROM)

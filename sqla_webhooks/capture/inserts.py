@@ -125,8 +125,11 @@ class Inserts:
     def _restore_number(self, statement: Insert, result: CursorResult[Any], found: Sequence[Identity]) -> None:
         """Give the caller the `lastrowid` and, in the end, the `rowcount` of a statement without RETURNING."""
         numbers = [identity[0] for identity in found if len(found) == 1 or identity not in self._met]
-        given = [identity[0] for identity in self._keys_given(statement, None) if None not in identity]
-        number = (given or [0])[-1] if given or statement.select is not None else (numbers or [0])[0]
+        if self._key[0].key in (statement._select_names or ()):  # noqa: SLF001  # see above
+            given = numbers
+        else:
+            given = [identity[0] for identity in self._keys_given(statement, None) if None not in identity]
+        number = given[-1] if given else (numbers or [0])[0]
         cursor: Any = result.context.cursor
         cursor.lastrowid = number if self._key[0] is self.table.autoincrement_column else 0
         if statement._post_values_clause is not None:  # noqa: SLF001  # see above

@@ -77,12 +77,12 @@ RACES: dict[str, tuple[str, Operation, Any]] = {
         update(Item).where(Item.id == 1).values(amount=9),
     ),
     "update of composite keys": (
-        "UPDATE seat",
+        "UPDATE bulk_seat",
         lambda s: s.execute(update(Seat).where(Seat.number == 2, Seat.ticket > 1).values(taken=1)).rowcount,
         update(Seat).where(Seat.number == 1).values(number=Seat.number + 8, ticket=3),
     ),
     "delete of composite keys": (
-        "DELETE FROM seat",
+        "DELETE FROM bulk_seat",
         lambda s: s.execute(delete(Seat).where(Seat.ticket >= 2)).rowcount,
         update(Seat).where(Seat.number == 1).values(ticket=5, number=7),
     ),

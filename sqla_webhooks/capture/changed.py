@@ -35,7 +35,8 @@ class Changed:
         self._mapper = mapper
         self._lock = lock
         self._tell = tell
-        #: Primary keys that the statement changes, old to new.
+        #: Primary keys that the statement changes, old to new; and has changed, once it is executed.
+        self._moves: dict[Identity, Identity] = {}
         self.moved: dict[Identity, Identity] = {}
 
     def before(self, connection: Connection, statement: DML, parameters: Any) -> DML:
@@ -53,13 +54,14 @@ class Changed:
             identity = tuple(row[: len(key)])
             found[identity] = row[len(key)] if kind else None
             if new_key and (new := tuple(row[len(key) + len(kind) :])) != identity:
-                self.moved[identity] = new
+                self._moves[identity] = new
         if not self._tell(list(found.items())) or connection.dialect.name != "postgresql":
             return statement
         return statement.where(self._among(list(found)))  # type: ignore[union-attr]  # an INSERT has none
 
-    def after(self, statement: DML, result: CursorResult[Any]) -> None:
-        """All was said before."""
+    def after(self, _statement: DML, _result: CursorResult[Any]) -> None:
+        """All else was said before."""
+        self.moved = self._moves
 
     @property
     def kind(self) -> list[Any]:

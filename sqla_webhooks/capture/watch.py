@@ -32,7 +32,7 @@ class Watcher(Protocol):
         """The statement to execute instead."""
         ...
 
-    def after(self, statement: DML, result: CursorResult[Any]) -> None:
+    def after(self, statement: DML, result: CursorResult[Any], /) -> None:
         """It has been executed; its rows, if it returns any, are still to be read."""
         ...
 

@@ -30,7 +30,7 @@ class Item(Base):
 class Seat(Base):
     """A composite key, and another that is unique."""
 
-    __tablename__ = "seat"
+    __tablename__ = "bulk_seat"
     __table_args__ = (UniqueConstraint("line", "ticket", name="one_ticket"),)
 
     line: Mapped[str] = mapped_column("seat_line", String(4), primary_key=True, key="line")
@@ -89,7 +89,7 @@ class Token(Base):
 class Animal(Base):
     """Joined inheritance."""
 
-    __tablename__ = "animal"
+    __tablename__ = "bulk_animal"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(20))
@@ -99,9 +99,9 @@ class Animal(Base):
 
 
 class Dog(Animal):
-    __tablename__ = "dog"
+    __tablename__ = "bulk_dog"
 
-    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(ForeignKey("bulk_animal.id"), primary_key=True)
     tricks: Mapped[int] = mapped_column(default=0)
 
     __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012  # declarative's own form

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -304,27 +304,35 @@ def test_schema_translate_map(install: Install, postgresql: Database) -> None:
 # ------------------------------------------------------------------ the end of a process
 
 
-def _commit_and_die(url: str) -> None:
-    from sqla_webhooks import install  # noqa: PLC0415  # in a process that has just begun
+_COMMIT_AND_DIE = """
+import os, signal, sys
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqla_webhooks import install
 
-    engine = create_engine(url)
-    sessions = sessionmaker(engine)
-    install(sessions, deliver=False, capture="all")
-    with sessions.begin() as session:
-        session.add(Node(id=1))
-    with sessions() as session:
-        session.add(Node(id=2))
-        session.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
+class Base(DeclarativeBase): ...
+
+class Node(Base):
+    __tablename__ = sys.argv[2]
+    id: Mapped[int] = mapped_column(primary_key=True)
+    n: Mapped[int] = mapped_column(default=0)
+
+sessions = sessionmaker(create_engine(sys.argv[1]))
+install(sessions, deliver=False, capture="all")
+with sessions.begin() as session:
+    session.add(Node(id=1))
+with sessions() as session:
+    session.add(Node(id=2))
+    session.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # tests/test_crash.py kills it at any moment
 def test_process_crash_after_commit(told: Told, engine: Engine) -> None:
-    process = multiprocessing.get_context("spawn").Process(
-        target=_commit_and_die, args=(engine.url.render_as_string(hide_password=False),)
-    )
-    process.start()
-    process.join()
+    url = engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", _COMMIT_AND_DIE, url, Node.__tablename__]
+    killed = subprocess.run(command, check=False, capture_output=True, text=True)
 
-    assert process.exitcode == -signal.SIGKILL
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert told() == [("node.created", "1", {"id": 1, "n": 0})]

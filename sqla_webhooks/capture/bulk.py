@@ -11,93 +11,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.engine import ChunkedIteratorResult, Result
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from sqla_webhooks.capture import binds, cascades, snapshot
+from sqla_webhooks.capture import binds, cascades
+from sqla_webhooks.capture.bulk_write import BulkWrite
 from sqla_webhooks.capture.changed import Changed
 from sqla_webhooks.capture.inserts import Inserts, may_meet_others
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.recorder import Recorder
-from sqla_webhooks.capture.references import GONE, Fate, Node
+from sqla_webhooks.capture.references import GONE, Fate
 from sqla_webhooks.capture.rows import Identity
-from sqla_webhooks.capture.snapshot import Snapshot, by_class, by_kind, is_polymorphic, of_kinds
+from sqla_webhooks.capture.snapshot import by_class, by_kind, is_polymorphic, of_kinds
 from sqla_webhooks.capture.watch import OPTION, Watcher, watching
 from sqla_webhooks.errors import BulkLimitExceeded, WebhooksError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Operation:
-    """One statement, or one call of a bulk method: the rows it is about, and how they were."""
-
-    session: Session
-    mapper: Mapper[Any]
-    recorder: Recorder
-    plan_for: Callable[[Mapper[Any]], Plan | None]
-    #: What it does to rows, if the database may change others by that.
-    fate: Fate | None = None
-    before: Snapshot = field(default_factory=Snapshot)
-
-    @property
-    def is_all_or_nothing(self) -> bool:
-        """Whether a statement that the database refuses leaves nothing behind, nor lets another be executed."""
-        return self.session.get_bind(self.mapper).dialect.name == "postgresql"
-
-    def note(self, wanted: Mapping[Plan, Iterable[Identity]]) -> None:
-        """Read rows as they are, those that are not read already."""
-        new = {plan: [one for one in some if one not in self.before.of.get(plan, {})] for plan, some in wanted.items()}
-        for plan, found in Snapshot.read(self.session, new).of.items():
-            self.before.of.setdefault(plan, {}).update(found)
-
-    def reach(self, connection: Connection, of: Mapping[Mapper[Any], Sequence[Identity]]) -> dict[Plan, list[Identity]]:
-        """The rows that the database will change by itself, with these."""
-        if self.fate is None:
-            return {}
-        start: dict[tuple[Node, Fate], Sequence[Identity]] = {(mapper, self.fate): its for mapper, its in of.items()}
-        return cascades.reached(connection, self.recorder.references, start, plan_for=self.plan_for)
-
-    def meet(self, mapper: Mapper[Any], connection: Connection, condition: ColumnElement[bool]) -> list[Identity]:
-        """Note rows that new ones may meet; which those are."""
-        self.recorder.take_write_lock(connection)
-        kind = [mapper.polymorphic_on] if is_polymorphic(mapper) else []
-        query = select(*mapper.primary_key, *kind).where(condition).with_for_update(of=mapper.base_mapper.local_table)
-        width = len(mapper.primary_key)
-        found = [(tuple(row[:width]), row[width] if kind else None) for row in connection.execute(query)]
-        self.note(of_kinds(mapper, found, plan_for=self.plan_for))
-        self.note(self.reach(connection, by_kind(mapper, found)))
-        return [identity for identity, _ in found]
-
-    def end(self, inserted: Mapping[Plan, Sequence[Identity]], *, moved: Mapping[Identity, Identity]) -> int:
-        """
-        Look what the rows have become, and write it down.
-
-        Returns:
-            How many of those that were there are there and different.
-
-        Raises:
-            OutboxWriteError: It could not be written.
-        """
-        # Of other classes there may be rows that the database has changed, which have kept keys that look the same.
-        moves = {plan: moved for plan in self.before.of if plan.shape.mapper.base_mapper is self.mapper.base_mapper}
-        wanted: dict[Plan, dict[Identity, None]] = {
-            plan: {moves.get(plan, {}).get(identity, identity): None for identity in some}
-            for plan, some in self.before.of.items()
-        }
-        for plan, some in inserted.items():
-            wanted.setdefault(plan, {}).update(dict.fromkeys(some))
-        after = Snapshot.read(self.session, wanted)
-        runs = snapshot.compare(self.before, after, moved=moves)
-        if runs.found:
-            self.recorder.write(self.session, runs.found)
-        return self.before.count_changed(after)
 
 
 class Bulk:
@@ -131,16 +64,16 @@ class Bulk:
             return None
         if state.is_delete:
             self._recorder.unseen.deleted_in_bulk(mapper)
-        operation = self._begin(state.session, [mapper], self._fate(state, mapper))
-        if operation is None:
+        write = self._begin(state.session, [mapper], self._fate(state, mapper))
+        if write is None:
             return None
         if state.is_insert:
-            return self._insert(state, mapper, operation)
+            return self._insert(state, mapper, write)
         if state.is_executemany:
-            return self._update_by_key(state, mapper, operation)
-        return self._change(state, mapper, operation)
+            return self._update_by_key(state, mapper, write)
+        return self._change(state, mapper, write)
 
-    def _begin(self, session: Session, mappers: Iterable[Mapper[Any]], fate: Fate | None) -> _Operation | None:
+    def _begin(self, session: Session, mappers: Iterable[Mapper[Any]], fate: Fate | None) -> BulkWrite | None:
         """None if nobody wants to know of such rows, nor of those that the database changes with them."""
         recorder = self._recorder
         classes = list(dict.fromkeys(one for mapper in mappers for one in mapper.self_and_descendants))
@@ -150,7 +83,7 @@ class Bulk:
         patterns = recorder.subscribed(session, classes, first=True)
         if not patterns or not any(recorder.wanted(session, one, patterns) for one in classes):
             return None
-        return _Operation(session, classes[0], recorder, lambda one: recorder.wanted(session, one, patterns), fate)
+        return BulkWrite(session, classes[0], recorder, lambda one: recorder.wanted(session, one, patterns), fate)
 
     def _fate(self, state: ORMExecuteState, mapper: Mapper[Any]) -> Fate | None:
         """What a statement does to rows that are there, as far as anything may come of that for others."""
@@ -172,61 +105,61 @@ class Bulk:
 
     # ------------------------------------------------------------------ statements
 
-    def _insert(self, state: ORMExecuteState, mapper: Mapper[Any], operation: _Operation) -> Result[Any] | None:
+    def _insert(self, state: ORMExecuteState, mapper: Mapper[Any], write: BulkWrite) -> Result[Any] | None:
         if isinstance(state.parameters, list) and self._is_too_much(len(state.parameters), mapper):
             return None
         session, statement = state.session, state.statement
-        inserts = Inserts(mapper, meet=lambda connection, rows: operation.meet(mapper, connection, rows))
+        inserts = Inserts(mapper, meet=lambda connection, rows: write.meet(mapper, connection, rows))
         asked = bool(statement._returning)  # type: ignore[attr-defined]  # noqa: SLF001  # nothing public tells
         if asked:
             statement = statement.returning(*_key_attributes(mapper))  # type: ignore[attr-defined]  # it is an INSERT
         with (
-            self._failing(operation, lambda: self._end_inserts(operation, [(mapper, inserts)]), inserts=inserts),
+            self._failing(write, lambda: self._end_inserts(write, [(mapper, inserts)]), inserts=inserts),
             self._looking_at(session, inserts, mapper),
         ):
             result = _inserted(state, statement, mapper, inserts=inserts)
         with _or_nothing(session):
             if asked:
                 inserts.identities, result = _without_key(result, width=len(mapper.primary_key))
-            self._end_inserts(operation, [(mapper, inserts)])
+            self._end_inserts(write, [(mapper, inserts)])
         return result
 
-    def _update_by_key(self, state: ORMExecuteState, mapper: Mapper[Any], operation: _Operation) -> Result[Any] | None:
+    def _update_by_key(self, state: ORMExecuteState, mapper: Mapper[Any], write: BulkWrite) -> Result[Any] | None:
         """`session.execute(update(User), [{"id": 1, "name": "new"}, …])`."""
         parameters: Any = state.parameters
         if self._is_too_much(len(parameters), mapper):
             return None
-        self._note_by_key(operation, mapper, parameters)
-        with self._failing(operation, lambda: operation.end({}, moved={})):
+        self._note_by_key(write, mapper, parameters)
+        with self._failing(write, lambda: write.end({}, moved={})):
             result = state.invoke_statement()
         with _or_nothing(state.session):
-            operation.end({}, moved={})
+            write.end({}, moved={})
         return result
 
-    def _change(self, state: ORMExecuteState, mapper: Mapper[Any], operation: _Operation) -> Result[Any]:
+    def _change(self, state: ORMExecuteState, mapper: Mapper[Any], write: BulkWrite) -> Result[Any]:
         told = True
 
         def tell(found: Sequence[tuple[Identity, Any]]) -> bool:
             nonlocal told
             connection = state.session.connection(bind_arguments=binds.writing(state.session, mapper))
             told = not self._is_too_much(len(found), mapper)
-            others = operation.reach(connection, by_kind(mapper, found)) if told else {}
+            others = write.reach(connection, by_kind(mapper, found)) if told else {}
             if others and self._is_too_much(len(found) + sum(map(len, others.values())), mapper):
                 told = False
             if told:
-                operation.note(self._by_class(operation, mapper, found, known=bool(changed.kind)))
-                operation.note(others)
+                write.note(self._by_class(write, mapper, found, known=bool(changed.kind)))
+                write.note(others)
             return told
 
         changed = Changed(mapper, lock=self._recorder.take_write_lock, tell=tell)
         with (
-            self._failing(operation, lambda: operation.end({}, moved=changed.moved)),
+            self._failing(write, lambda: write.end({}, moved=changed.moved)),
             self._looking_at(state.session, changed, mapper),
         ):
             result = state.invoke_statement(execution_options={OPTION: changed})
         if told:
             with _or_nothing(state.session):
-                operation.end({}, moved=changed.moved)
+                write.end({}, moved=changed.moved)
         return result
 
     # ------------------------------------------------------------------ the session's bulk methods
@@ -237,43 +170,41 @@ class Bulk:
         mappers = list(dict.fromkeys(state.mapper for state in states))
         fates = [self._fate_of(state.mapper, names=state.committed_state) for state in states if state.key is not None]
         changed = frozenset[Any]().union(*(fate.changed for fate in fates if fate is not None))
-        operation = self._begin(session, mappers, Fate(changed) if changed else None)
-        if operation is None or self._is_too_much(len(states), mappers[0]):
+        write = self._begin(session, mappers, Fate(changed) if changed else None)
+        if write is None or self._is_too_much(len(states), mappers[0]):
             save()
             return
         new: list[Mapper[Any]] = []
         for mapper in mappers:
             some = [state for state in states if state.mapper is mapper]
             old = [tuple(state.key[1]) for state in some if state.key is not None]
-            self._note(operation, mapper, old)
+            self._note(write, mapper, old)
             new += [mapper] if len(old) < len(some) else []
-        self._insert_by_method(operation, new, save)
+        self._insert_by_method(write, new, save)
 
     def insert_mappings(self, session: Session, mapper: Mapper[Any], insert: Callable[[], None]) -> None:
         """`Session.bulk_insert_mappings`: *insert* does it."""
-        operation = self._begin(session, [mapper], None)
-        if operation is None:
+        write = self._begin(session, [mapper], None)
+        if write is None:
             insert()
         else:
-            self._insert_by_method(operation, [mapper], insert)
+            self._insert_by_method(write, [mapper], insert)
 
     def update_mappings(
         self, session: Session, mapper: Mapper[Any], mappings: Sequence[Mapping[str, Any]], update: Callable[[], None]
     ) -> None:
         """`Session.bulk_update_mappings`: *update* does it."""
-        operation = self._begin(session, [mapper], self._fate_of(mapper, names=_names(mappings)))
-        if operation is None or self._is_too_much(len(mappings), mapper):
+        write = self._begin(session, [mapper], self._fate_of(mapper, names=_names(mappings)))
+        if write is None or self._is_too_much(len(mappings), mapper):
             update()
             return
-        self._note_by_key(operation, mapper, mappings)
+        self._note_by_key(write, mapper, mappings)
         update()
         with _or_nothing(session):
-            operation.end({}, moved={})
+            write.end({}, moved={})
 
-    def _insert_by_method(
-        self, operation: _Operation, mappers: Sequence[Mapper[Any]], insert: Callable[[], None]
-    ) -> None:
-        session = operation.session
+    def _insert_by_method(self, write: BulkWrite, mappers: Sequence[Mapper[Any]], insert: Callable[[], None]) -> None:
+        session = write.session
         # Classes that share a table share a watcher: which class a row is of, the row says.
         of_table = {mapper.primary_key[0].table: mapper for mapper in mappers}
         shared = [mapper.base_mapper if is_polymorphic(mapper) else mapper for mapper in of_table.values()]
@@ -283,13 +214,13 @@ class Bulk:
                 stack.enter_context(self._looking_at(session, inserts, mapper, every=True))
             insert()
         with _or_nothing(session):
-            self._end_inserts(operation, watchers)
+            self._end_inserts(write, watchers)
 
     # ------------------------------------------------------------------ what both share
 
     @contextmanager
     def _failing(
-        self, operation: _Operation, end: Callable[[], object], *, inserts: Inserts | None = None
+        self, write: BulkWrite, end: Callable[[], object], *, inserts: Inserts | None = None
     ) -> Iterator[None]:
         """
         If a statement fails, tell of what it leaves behind, with which the application may go on.
@@ -300,9 +231,9 @@ class Bulk:
         try:
             yield
         except Exception as error:
-            session = operation.session
+            session = write.session
             refused = isinstance(error, DBAPIError)
-            if session.is_active and not (refused and operation.is_all_or_nothing):
+            if session.is_active and not (refused and write.is_all_or_nothing):
                 with suppress(SQLAlchemyError, WebhooksError), _or_nothing(session):  # what failed first is raised
                     if refused and inserts is not None and inserts.is_doubtful:
                         raise
@@ -317,30 +248,30 @@ class Bulk:
         with watching(connection, watcher, every=every):
             yield
 
-    def _note_by_key(self, operation: _Operation, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> None:
-        session = operation.session
+    def _note_by_key(self, write: BulkWrite, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> None:
+        session = write.session
         self._recorder.take_write_lock(session.connection(bind_arguments=binds.writing(session, mapper)))
         names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         identities = dict.fromkeys(tuple(row.get(name) for name in names) for row in rows)
-        self._note(operation, mapper, list(identities))
+        self._note(write, mapper, list(identities))
 
-    def _note(self, operation: _Operation, mapper: Mapper[Any], identities: Sequence[Identity]) -> None:
-        session = operation.session
-        operation.note(by_class(session, mapper, identities, plan_for=operation.plan_for))
-        if operation.fate is not None:
+    def _note(self, write: BulkWrite, mapper: Mapper[Any], identities: Sequence[Identity]) -> None:
+        session = write.session
+        write.note(by_class(session, mapper, identities, plan_for=write.plan_for))
+        if write.fate is not None:
             connection = session.connection(bind_arguments=binds.writing(session, mapper))
             cascades.lock(connection, mapper, identities)
-            operation.note(operation.reach(connection, {mapper: identities}))
+            write.note(write.reach(connection, {mapper: identities}))
 
     def _by_class(
-        self, operation: _Operation, mapper: Mapper[Any], found: Sequence[tuple[Identity, Any]], *, known: bool
+        self, write: BulkWrite, mapper: Mapper[Any], found: Sequence[tuple[Identity, Any]], *, known: bool
     ) -> dict[Plan, list[Identity]]:
         if known:
-            return of_kinds(mapper, found, plan_for=operation.plan_for)
+            return of_kinds(mapper, found, plan_for=write.plan_for)
         identities = [identity for identity, _ in found]
-        return by_class(operation.session, mapper, identities, plan_for=operation.plan_for)
+        return by_class(write.session, mapper, identities, plan_for=write.plan_for)
 
-    def _end_inserts(self, operation: _Operation, inserted: Sequence[tuple[Mapper[Any], Inserts]]) -> None:
+    def _end_inserts(self, write: BulkWrite, inserted: Sequence[tuple[Mapper[Any], Inserts]]) -> None:
         new: dict[Plan, list[Identity]] = {}
         for mapper, inserts in inserted:
             known = [identity for identity in inserts.identities if None not in identity]
@@ -348,9 +279,9 @@ class Bulk:
                 self._say_not_captured(mapper, "the database does not say which rows it has inserted")
             if self._is_too_much(len(known), mapper):
                 return
-            for plan, some in by_class(operation.session, mapper, known, plan_for=operation.plan_for).items():
+            for plan, some in by_class(write.session, mapper, known, plan_for=write.plan_for).items():
                 new.setdefault(plan, []).extend(some)
-        changed = operation.end(new, moved={})
+        changed = write.end(new, moved={})
         for _, inserts in inserted:
             inserts.restore_count(changed)
 

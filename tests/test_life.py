@@ -82,11 +82,13 @@ def test_commits_while_an_installation_comes_and_goes(sessions: Sessions, receiv
     threads = [threading.Thread(target=commit, args=(name,)) for name in "ab"]
     for thread in threads:
         thread.start()
-    for _ in range(20):
-        sqla_webhooks.install(sessions).uninstall()
-    done.set()
-    for thread in threads:
-        thread.join(PATIENCE)
+    try:
+        for _ in range(20):
+            sqla_webhooks.install(sessions).uninstall()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(PATIENCE)
     with sqla_webhooks.install(sessions, deliver=False, **LOCAL) as webhooks:
         webhooks.drain()
 

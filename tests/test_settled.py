@@ -30,6 +30,7 @@ from sqlalchemy import (
     Uuid,
     event,
     select,
+    update,
 )
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -221,6 +222,16 @@ def test_what_comes_to_the_same_is_no_change(told: Told) -> None:
     with sessions.begin() as session:
         session.get_one(Thing, 1).price = Decimal("9.501")  # type: ignore[attr-defined]  # mapped above
     assert events() == []
+
+
+def test_json_that_python_calls_equal_is_another_where_it_was_written(told: Told) -> None:
+    sessions, events = told
+    with sessions.begin() as session:
+        session.add(Thing(id=1, json={"a": True}))
+    events()
+    with sessions.begin() as session:
+        session.execute(update(Thing).values(json={"a": 1}))
+    assert [one["changes"] for one in events()] == [{"json": {"from": {"a": True}, "to": {"a": 1}}}]
 
 
 def test_nothing_is_read_again_that_is_settled(engine: Engine, told: Told) -> None:

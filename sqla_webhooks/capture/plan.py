@@ -14,6 +14,7 @@ from sqlalchemy import JSON, ClauseElement, Dialect
 from sqlalchemy.orm import InstanceState, LoaderCallableStatus, RelationshipProperty
 from sqlalchemy.types import TypeEngine
 
+from sqla_webhooks import encoding
 from sqla_webhooks.capture.settled import AS_IT_IS, UNSETTLED, Check, Rule, rule
 from sqla_webhooks.outbox.sheet import Layout
 from sqla_webhooks.resources import Shape
@@ -150,6 +151,12 @@ class Plan:
         """Whether the database certainly stores an attribute's value as it is."""
         check = self.rules[name].check(type(value))
         return check is None or check(value) is value
+
+    def is_stored_same(self, name: str, old: Any, new: Any) -> bool:
+        """The same of two values that were read: JSON that Python calls equal may be another, as 1 and true are."""
+        return self.is_same(name, old, new) and (
+            name not in self.shape.json or encoding.dumps(old) == encoding.dumps(new)
+        )
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether the attribute's type calls two values equal; one that cannot say so calls them different."""

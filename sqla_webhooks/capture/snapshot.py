@@ -150,7 +150,9 @@ def _put_changed(
     runs: Runs, plan: Plan, identity: Identity, *, old: Mapping[str, Any], new: dict[str, Any], place: Identity
 ) -> None:
     stored = plan.shape.stored
-    changed = [name for name in new if name in stored and name in old and not plan.is_same(name, old[name], new[name])]
+    changed = [
+        name for name in new if name in stored and name in old and not plan.is_stored_same(name, old[name], new[name])
+    ]
     previous = {name: old[name] for name in changed}
     if place != identity:
         shape = plan.shape

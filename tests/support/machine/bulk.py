@@ -102,6 +102,8 @@ class Bulk(Work):
         kind = self.kind(which, among=WHOLE)
         with self.at_work(lane) as work:
             name, value = kind.value(number)
+            if isinstance(value, dict):  # PostgreSQL does not compare JSON
+                value = None
             where = (kind.cls.lane == work.number, getattr(kind.cls, name) == value)
             if query:
                 work.session.query(kind.cls).filter(*where).delete()

@@ -214,7 +214,7 @@ class Work(RuleBasedStateMachine):
             if sys.exception() is None:
                 for lane in self.lanes:
                     self.end(lane)
-                self.compare()
+                    self.compare()  # or what one has committed would be taken for what the other rolls back
         finally:
             for lane in self.lanes:
                 lane.session.close()

@@ -8,14 +8,14 @@ begin and end.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from sqla_webhooks import encoding
 from sqla_webhooks.events import Change, Event, Operation, OutboxRow
+from sqla_webhooks.ids import event_id
 from sqla_webhooks.net import Dated, net
 
 
@@ -60,23 +60,12 @@ def _event(change: Change, at: datetime) -> Event:
         links={name: _as_text(link) for name, link in change.links.items()} or None,
         table=change.table,
         identity=change.identity,
+        former_id=None if change.moved_from is None else resource_id(change.moved_from),
     )
 
 
 def _as_text(link: dict[str, list[Any]]) -> dict[str, list[str]]:
     return {key: [resource_id(identity) for identity in link.get(key, ())] for key in ("added", "removed")}
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def event_id(at: datetime) -> str:
-    """
-    A new public id: `evt_`, 48 bits of time and 80 random ones in hexadecimal.
-
-    The time comes first so that the ids of a day are neighbours in an index.
-    """
-    return f"evt_{(at - _EPOCH) // timedelta(milliseconds=1):012x}{secrets.token_hex(10)}"
 
 
 def resource_id(identity: Sequence[Any]) -> str:

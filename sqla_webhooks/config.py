@@ -37,6 +37,40 @@ T = TypeVar("T")
 Several: TypeAlias = list[T] | tuple[T, ...] | AbstractSet[T]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """
+    For how long what is finished is kept: seconds each, None for ever.
+
+    Attributes:
+        attempts: Attempts, of deliveries that are finished or not.
+        delivered: Deliveries that were delivered or cancelled, with their attempts.
+        dead: Deliveries that were given up, with their attempts.
+        events: Events whose deliveries are all gone.
+    """
+
+    attempts: float | None = 30 * 86400.0
+    delivered: float | None = 30 * 86400.0
+    dead: float | None = 30 * 86400.0
+    events: float | None = 30 * 86400.0
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigurationError` for what is no time."""
+        for name in ("attempts", "delivered", "dead", "events"):
+            _check_number(self, name, 0, may_be_none=True)
+
+    @classmethod
+    def of(cls, given: object) -> Retention:
+        """What `install(retention=...)` was given, as one value."""
+        if isinstance(given, Retention):
+            return given
+        seconds: Any = given
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+            message = f"retention is {given!r}: give seconds, such as {30 * 86400}, a Retention, or None to keep everything"
+            raise ConfigurationError(message)
+        return cls(attempts=seconds, delivered=seconds, dead=seconds, events=seconds)
+
+
 class Options(TypedDict, total=False):
     """The keyword arguments of `install()`; `Settings` says what each does."""
 
@@ -44,9 +78,15 @@ class Options(TypedDict, total=False):
     batch_size: int
     poll_interval: float
     concurrency: int
+    max_in_flight: int
     wait: WaitStrategy
     stop: StopStrategy
     retry: RetryStrategy
+    longest_retry_after: float
+    after_last_attempt: Literal["skip", "hold"]
+    disable_after: float | None
+    while_disabled: Literal["hold", "drop"]
+    retention: float | Retention | None
     connect_timeout: float
     timeout: float
     lease: float
@@ -80,8 +120,17 @@ class Settings:
             may take them earlier.
         batch_size: How many outbox rows one turn of the relay takes, about: it takes whole transactions.
         poll_interval: Seconds between looks at the database when nothing has woken the relay.
-        concurrency: Requests in flight in this process.
+        concurrency: Requests in flight in this process; of retries and of tries whether a failing endpoint answers again,
+            half as many.
+        max_in_flight: How many of them to one endpoint. One that has not answered yet gets one; as it answers, more.
         wait, stop, retry: tenacity strategies over the persisted attempt count.
+        longest_retry_after: Seconds; an endpoint that asks to be left alone for longer (`Retry-After`) is not.
+        after_last_attempt: What happens to the later events of a row when an earlier one is given up. "skip": they are
+            sent. "hold": they wait until it is retried or cancelled.
+        disable_after: Seconds of nothing but failure after which an endpoint is disabled; None for never.
+        while_disabled: What becomes of what a disabled endpoint should get. "hold": it is sent when the endpoint is
+            enabled. "drop": it is cancelled.
+        retention: Seconds for which what is finished is kept, or a `Retention` that says it one by one; None for ever.
         connect_timeout: Seconds to open a connection.
         timeout: Seconds that a request may take, its connection included.
         lease: Seconds for which a delivery belongs to the relay that claimed it.
@@ -110,9 +159,15 @@ class Settings:
     batch_size: int = 100
     poll_interval: float = 1.0
     concurrency: int = 32
+    max_in_flight: int = 16
     wait: WaitStrategy = field(default_factory=wait_standard)
     stop: StopStrategy = field(default_factory=stop_standard)
     retry: RetryStrategy = field(default_factory=retry_standard)
+    longest_retry_after: float = 86400.0
+    after_last_attempt: Literal["skip", "hold"] = "skip"
+    disable_after: float | None = 5 * 86400.0
+    while_disabled: Literal["hold", "drop"] = "hold"
+    retention: float | Retention | None = 30 * 86400.0
     connect_timeout: float = 5.0
     timeout: float = 15.0
     lease: float = 60.0
@@ -170,6 +225,11 @@ class Settings:
         return 2 * self.timeout
 
     @property
+    def kept(self) -> Retention:
+        """For how long what is finished is kept."""
+        return Retention.of(self.retention)
+
+    @property
     def retries(self) -> RetryPolicy:
         """The three strategies as one."""
         return RetryPolicy(self.wait, self.stop, self.retry)
@@ -224,10 +284,12 @@ _ENCODERS = "{Money: lambda money: str(money.amount)}"
 
 
 def _check(settings: Settings) -> None:
-    for name, lowest in (("batch_size", 1), ("concurrency", 1), ("bulk_limit", 1)):
-        _check_number(settings, name, lowest, whole=True)
-    for name, least in (("batch_window", 0), ("poll_interval", 0.01)):
+    for name in ("batch_size", "concurrency", "max_in_flight", "bulk_limit"):
+        _check_number(settings, name, 1, whole=True)
+    for name, least in (("batch_window", 0), ("poll_interval", 0.01), ("longest_retry_after", 0)):
         _check_number(settings, name, least)
+    _check_number(settings, "disable_after", 1, may_be_none=True)
+    Retention.of(settings.retention)
     for name in ("connect_timeout", "timeout", "lease"):
         _check_number(settings, name, 0.001)
     if settings.lease < settings.longest_request:
@@ -249,6 +311,8 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(message)
     _check_choice(settings, "capture", "subscribed", "all")
     _check_choice(settings, "beyond_bulk_limit", "fail", "skip")
+    _check_choice(settings, "after_last_attempt", "skip", "hold")
+    _check_choice(settings, "while_disabled", "hold", "drop")
 
 
 def _check_choice(settings: Settings, name: str, *choices: str) -> None:
@@ -270,9 +334,13 @@ def _check_clock(clock: Clock) -> None:
 _EXAMPLES = {"wait": "wait_fixed(60)", "stop": "stop_after_attempt(5)", "retry": "retry_if_exception_type(TimedOut)"}
 
 
-def _check_number(settings: Settings, name: str, lowest: float, *, whole: bool = False) -> None:
+def _check_number(
+    settings: Settings | Retention, name: str, lowest: float, *, whole: bool = False, may_be_none: bool = False
+) -> None:
     value = getattr(settings, name)
     kind = int if whole else (int, float)
+    if may_be_none and value is None:
+        return
     if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value < float("inf"):
         what = "a whole number" if whole else "a number"
         message = f"{name} is {value!r}: give {what} of at least {lowest}"

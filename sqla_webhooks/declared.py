@@ -19,11 +19,11 @@ from sqlalchemy.orm import ColumnProperty, Mapper
 
 from sqla_webhooks import mappers
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.events import Operation
+from sqla_webhooks.events import CHANGES, Operation
 from sqla_webhooks.subscriptions import is_name
 
 ATTRIBUTE = "__webhooks__"
-EVERY = frozenset(Operation)
+EVERY = frozenset(CHANGES)
 
 _KEYS = ("name", "operations", "include", "exclude")
 _FORM = '{"name": "purchase_order", "operations": ["create"], "include": ["api_key"], "exclude": ["note"]}'
@@ -92,10 +92,10 @@ def operations(given: Iterable[Any], where: str) -> frozenset[Operation]:
     words = tuple(given)
     for one in words:
         if not isinstance(one, str) or one not in EVERY:
-            message = f"{where} has {one!r}{_meant(one, EVERY)}: operations are {', '.join(Operation)}"
+            message = f"{where} has {one!r}{_meant(one, EVERY)}: operations are {', '.join(CHANGES)}"
             raise ConfigurationError(message)
     if not words:
-        message = f"{where} has no operation: name some of {', '.join(Operation)}"
+        message = f"{where} has no operation: name some of {', '.join(CHANGES)}"
         raise ConfigurationError(message)
     return frozenset(map(Operation, words))
 

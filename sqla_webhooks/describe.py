@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sqla_webhooks.attributes import Attribute
-from sqla_webhooks.events import Operation
+from sqla_webhooks.events import CHANGES, Operation
 from sqla_webhooks.mappers import full_name, mapped
 from sqla_webhooks.resources import Examined, Resources
 
@@ -128,7 +128,7 @@ def _described(examined: Examined) -> DescribedResource:
         class_name=full_name(mapper.class_),
         class_=mapper.class_,
         why_not=examined.why_not,
-        operations=tuple(one for one in Operation if captured and one in standing.operations),
+        operations=tuple(one for one in CHANGES if captured and one in standing.operations),
         table=standing.table,
         attributes=tuple(map(_attribute, examined.attributes)),
         links=tuple(one.key for one in mapper.relationships if one.secondary is not None and not one.viewonly),

@@ -11,11 +11,10 @@ for the transaction that waits for the call, and fail with "database is locked".
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
@@ -24,6 +23,7 @@ from sqla_webhooks._clock import Clock
 from sqla_webhooks.config import Several
 from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
+from sqla_webhooks.ids import endpoint_id
 from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox.database import Database, on_database
 
@@ -49,6 +49,10 @@ class Effects:
     #: Deliveries may have become due.
     due: Callable[[], None]
 
+
+#: What `update(rate_limit=...)` calls no limit, as None leaves it as it is.
+UNLIMITED = "unlimited"
+Unlimited: TypeAlias = Literal["unlimited"]
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -76,6 +80,8 @@ class Endpoints:
         *,
         secret: str | None = None,
         description: str = "",
+        ordering: bool = True,
+        rate_limit: float | None = None,
         session: Session | None = None,
     ) -> NewEndpoint:
         """
@@ -86,6 +92,9 @@ class Endpoints:
             events: Patterns: `*`, `order.*`, `*.created`, `order.created`.
             secret: `whsec_` and the base64 of 24 to 64 bytes; made if not given.
             description: For people.
+            ordering: Whether the events of one row come in the order of its changes; if not, a delivery that fails
+                holds back no other.
+            rate_limit: Requests a second, at most; None for any number.
             session: Write in this session's transaction; its own changes
                 count for the new endpoint at once.
 
@@ -99,15 +108,19 @@ class Endpoints:
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
         _check_description(description)
+        _check_ordering(ordering)
+        _check_rate_limit(rate_limit)
         now = self._clock.now()
         endpoint = NewEndpoint(
-            id=f"ep_{secrets.token_hex(16)}",
+            id=endpoint_id(),
             url=self._rules.check_url(url),
             events=self._rules.check_events(events),
             enabled=True,
             description=description,
             created_at=now,
             updated_at=now,
+            ordering=ordering,
+            rate_limit=rate_limit,
             secret=self._rules.make_secret() if secret is None else self._check_secret(secret),
         )
         with self._transaction(session) as connection:
@@ -140,13 +153,16 @@ class Endpoints:
         url: str | None = None,
         events: Several[str] | None = None,
         description: str | None = None,
+        ordering: bool | None = None,
+        rate_limit: float | Unlimited | None = None,
         session: Session | None = None,
     ) -> Endpoint:
         """
         Change what is given and leave the rest.
 
-        A new URL counts for the next attempt of what waits already; new
-        events count for changes from now on.
+        A new URL or rate limit (`"unlimited"` for none) counts for the next
+        attempt of what waits already; new events and ordering count for changes
+        from now on.
 
         Raises:
             InvalidURL, InvalidSubscription, NotFound: As for `create()` and `get()`.
@@ -161,6 +177,11 @@ class Endpoints:
         if description is not None:
             _check_description(description)
             values["description"] = description
+        if ordering is not None:
+            _check_ordering(ordering)
+            values["ordering"] = ordering
+        if rate_limit is not None:
+            values["rate_limit"] = None if rate_limit == UNLIMITED else _check_rate_limit(rate_limit)
         with self._transaction(session) as connection:
             self._change(connection, id, **values)
             return _found(stored.find(connection, id), id)
@@ -170,29 +191,29 @@ class Endpoints:
         """
         Send nothing more. What waits, and what happens meanwhile, is held until `enable()`.
 
-        A request that runs is let finish.
+        With `while_disabled="drop"` it is cancelled instead. A request that
+        runs is let finish.
 
         Raises:
             NotFound: There is none of that id.
         """
         _check_id(id)
         with self._transaction(session) as connection:
-            self._change(connection, id, enabled=False)
-            stored.hold(connection, id)
+            self._change(connection, id, enabled=False, disabled_at=self._clock.now(), disabled_because="asked")
             return _found(stored.find(connection, id), id)
 
     @on_database
     def enable(self, id: str, *, session: Session | None = None) -> Endpoint:
         """
-        Send again, and first what was held, in the order of its changes.
+        Send again, and first what was held, in the order of its changes. How it failed before is forgotten.
 
         Raises:
             NotFound: There is none of that id.
         """
         _check_id(id)
+        now = self._clock.now()
         with self._transaction(session) as connection:
-            self._change(connection, id, enabled=True)
-            stored.release(connection, id, now=self._clock.now())
+            self._change(connection, id, enabled=True, enabled_at=now, disabled_at=None, disabled_because=None)
             enabled = _found(stored.find(connection, id), id)
         if session is None:
             self._effects.due()
@@ -210,7 +231,6 @@ class Endpoints:
         now = self._clock.now()
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False, deleted_at=now, secret="")
-            stored.cancel(connection, id, now=now)
 
     def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
         if not stored.change(connection, public_id, now=self._clock.now(), **values):
@@ -258,6 +278,24 @@ def _check_description(given: Any) -> None:
     if not isinstance(given, str) or _NO_TEXT.search(given):
         message = f"description is {given!r}: give a text, without NUL and lone surrogates, which no database takes"
         raise ConfigurationError(message)
+
+
+def _check_ordering(given: Any) -> None:
+    if not isinstance(given, bool):
+        message = f"ordering is {given!r}: give True or False"
+        raise ConfigurationError(message)
+
+
+def _check_rate_limit(given: Any) -> float | None:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if given is not None and not (is_number and _SLOWEST <= given <= _FASTEST):
+        message = f"rate_limit is {given!r}: give requests a second, from {_SLOWEST} to {_FASTEST:,}, such as 10 or 0.5"
+        raise EndpointError(message)
+    return None if given is None else float(given)
+
+
+#: One request in some 28 hours; and more than any relay sends.
+_SLOWEST, _FASTEST = 0.00001, 1_000_000
 
 
 def _check_id(given: Any) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
 from typing import Any, TypeAlias
 
 from sqla_webhooks.errors import DeliveryError
@@ -24,26 +24,45 @@ class Operation(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    #: Nothing was done to a row: something happened.
+    EMIT = "emit"
 
     @property
     def verb(self) -> str:
-        """The operation as event types say it: `created`, `updated`, `deleted`."""
+        """A change of a row as event types say it: `created`, `updated`, `deleted`."""
         return f"{self.value}d"
+
+
+#: What is done to rows.
+CHANGES = (Operation.CREATE, Operation.UPDATE, Operation.DELETE)
 
 
 class DeliveryState(StrEnum):
     """Where a delivery stands."""
 
     #: Waits for its turn, for its retry, or for its answer.
-    PENDING = "pending"
+    PENDING = "pending"  # in the table also what is held, and what the endpoint's deletion has cancelled
     #: The endpoint answered 2xx.
     DELIVERED = "delivered"
     #: Given up: the last attempt failed, or the policy forbids the address.
     DEAD = "dead"
     #: The endpoint is disabled; goes on when it is enabled.
     HELD = "held"
-    #: Will not be sent: the endpoint was deleted.
+    #: Will not be sent: somebody said so, or the endpoint was deleted.
     CANCELLED = "cancelled"
+
+
+class Strain(IntEnum):
+    """What an attempt says of its endpoint, beyond its own delivery."""
+
+    #: It took the delivery.
+    NONE = 0
+    #: It answered, and did not take it: that may be for this delivery alone.
+    REFUSED = 1
+    #: No answer came, or none that is HTTP.
+    UNREACHABLE = 2
+    #: It asks for fewer requests (429), or somebody before it does (502, 503, 504).
+    OVERLOADED = 3
 
 
 #: Many-to-many relationship to what was added and removed.
@@ -107,6 +126,7 @@ class Event:
             nothing to say.
         table, identity: The row's table and its primary key's values, for loading it and for its order. Not part of
             the body.
+        former_id: The `resource_id` before, where the primary key has changed. Not part of the body.
     """
 
     id: str
@@ -120,11 +140,44 @@ class Event:
     links: Links | None = None
     table: str = ""
     identity: tuple[Any, ...] = ()
+    former_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """
+    How an endpoint has answered.
+
+    Attributes:
+        failures: Failed attempts in a row, up to now.
+        failing_since: When the first of them started.
+        pauses: Pauses in a row: nothing is sent until the end of each, and then one request.
+        paused_at: When the last of them was set.
+        paused_until: When it ends.
+        warned: How far it was told that the endpoint fails: a place in `breaker.WARNINGS`, counted from 1.
+    """
+
+    failures: int = 0
+    failing_since: datetime | None = None
+    last_failure_at: datetime | None = None
+    last_success_at: datetime | None = None
+    pauses: int = 0
+    paused_at: datetime | None = None
+    paused_until: datetime | None = None
+    warned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where events go, as `webhooks.endpoints` shows it."""
+    """
+    Where events go, as `webhooks.endpoints` shows it.
+
+    Attributes:
+        ordering: Whether the events of one row come in the order of its changes.
+        rate_limit: Requests a second, at most; None for any number.
+        disabled_because: `asked`; `gone`, since it answered 410; `failing`, since it did nothing else for `disable_after`
+            seconds. None while it is enabled.
+    """
 
     id: str
     url: str
@@ -133,6 +186,11 @@ class Endpoint:
     description: str
     created_at: datetime
     updated_at: datetime
+    ordering: bool = True
+    rate_limit: float | None = None
+    disabled_at: datetime | None = None
+    disabled_because: str | None = None
+    health: Health = field(default_factory=Health)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +202,7 @@ class NewEndpoint(Endpoint):
         secret: `whsec_…`, to be given to the receiver. Never in a repr.
     """
 
-    secret: str = field(repr=False)
+    secret: str = field(repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +214,8 @@ class Claim:
         token: Only a result that shows this token is recorded.
         attempt: This attempt's number; the first is 1.
         first_attempt_at: When attempt 1 started; None before it.
+        keys: The queues that it stands in: none where order is not wanted, two where a primary key has changed.
+        endpoint: The endpoint's number, which its health and its lanes go by.
     """
 
     delivery_id: int
@@ -163,7 +223,8 @@ class Claim:
     attempt: int
     first_attempt_at: datetime | None
     created_at: datetime
-    ordering_key: int | None
+    keys: tuple[int, ...]
+    endpoint: int
     event_id: str
     event_type: str
     payload: bytes = field(repr=False)
@@ -239,12 +300,21 @@ class Verdict:
 
     Attributes:
         next_attempt_at: When the next attempt is due; None when the delivery is finished.
+        not_before: Until when the endpoint has asked not to be sent anything.
+        gone: Whether it has said that it is there no more.
     """
 
     claim: Claim
     attempt: Attempt
     state: DeliveryState
     next_attempt_at: datetime | None = None
+    strain: Strain = Strain.NONE
+    not_before: datetime | None = None
+    gone: bool = False
+
+    @property
+    def ended_at(self) -> datetime:
+        return self.attempt.started_at + timedelta(seconds=self.attempt.duration)
 
     @property
     def first_attempt_at(self) -> datetime:

@@ -4,19 +4,28 @@ The tables, as SQLAlchemy Core tables of one `MetaData`.
 `metadata` is public: an application that manages its schema with Alembic adds
 it to `target_metadata` and installs with `create_tables=False`.
 
-Two nullable columns of `webhook_delivery` carry the queue, so that every look
-at it is one short range of one index, however many finished rows lie behind:
+Nullable columns of `webhook_delivery` carry the queues, so that every look at
+them is one short range of one index, however many finished rows lie behind:
 
+* `lane`: a number for (endpoint, first attempt or retry); see `lane_of`. NULL
+  when the delivery is finished.
 * `next_attempt_at`: the instant from which any relay may take the delivery.
   NULL when it is not up for taking: it waits behind an earlier change of its
-  row, or is held, or is finished. A claim sets it to the end of the lease.
+  row, or is finished. A claim sets it to the end of the lease.
 * `ordering_key`: a number for (endpoint, row), shared by the deliveries that
-  must go one after the other. NULL when the delivery is finished.
+  must go one after the other. NULL when the delivery has left that queue, or
+  its endpoint wants no order. `former_key` is that of the row's primary key
+  before, in the delivery of a change of it, which stands in both queues.
+
+A row of `webhook_endpoint` is written by the application alone, but for being
+disabled; what relays know of an endpoint is in `webhook_health`. So no relay
+waits for a transaction of the application that has written an endpoint.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -24,6 +33,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -32,6 +42,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
@@ -112,11 +123,39 @@ endpoint = Table(
     Column("events", Text, nullable=False),
     Column("secret", Secret, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    # What was known of its health before is void.
+    Column("enabled_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+    Column("disabled_because", String(32)),
+    Column("ordering", Boolean, nullable=False),
+    # Requests a second; NULL for any number.
+    Column("rate_limit", Float),
     Column("description", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     # The row stays, so that its deliveries stay explained; its secret does not.
     Column("deleted_at", Instant),
+)
+
+#: How an endpoint has answered: written by relays, in short transactions of theirs.
+health = Table(
+    "webhook_health",
+    metadata,
+    # No foreign key here, nor in `delivery`: some databases check it by a lock on the endpoint's row.
+    Column("endpoint_id", BigInteger, primary_key=True, autoincrement=False),
+    # In a row, up to now.
+    Column("failures", Integer, nullable=False),
+    Column("failing_since", Instant),
+    Column("last_failure_at", Instant),
+    Column("last_success_at", Instant),
+    # Pauses in a row, when the last of them was set, and until when nothing is sent.
+    Column("pauses", Integer, nullable=False),
+    Column("paused_at", Instant),
+    Column("paused_until", Instant),
+    # How far it was told that it fails: see `outbox.health`.
+    Column("warned", Integer, nullable=False),
+    # With a rate limit: when the next request is due, were they evenly spread.
+    Column("rate_at", Instant),
 )
 
 event = Table(
@@ -128,7 +167,11 @@ event = Table(
     Column("resource", String(255), nullable=False),
     Column("resource_id", Text, nullable=False),
     Column("operation", String(16), nullable=False),
-    Column("occurred_at", Instant, nullable=False),
+    # A number for the row, by which the deliveries of its events are put in order; `former_key` is the one that it had
+    # before, in an event that changes the primary key.
+    Column("row_key", BigInteger, nullable=False),
+    Column("former_key", BigInteger),
+    Column("occurred_at", Instant, nullable=False, index=True),
     # The very bytes that are signed and sent: never JSON, which a database may rewrite.
     Column("payload", _Bytes, nullable=False),
     sqlite_autoincrement=True,
@@ -138,33 +181,44 @@ delivery = Table(
     "webhook_delivery",
     metadata,
     Column("id", _BigId, primary_key=True, autoincrement=True),
-    Column("event_id", ForeignKey(event.c.id), nullable=False, index=True),
-    Column("endpoint_id", ForeignKey(endpoint.c.id), nullable=False, index=True),
+    Column("event_id", ForeignKey(event.c.id), nullable=False),
+    Column("endpoint_id", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("lane", BigInteger),
     Column("next_attempt_at", Instant),
     Column("ordering_key", BigInteger),
+    Column("former_key", BigInteger),
     Column("lease_token", String(32)),
     Column("created_at", Instant, nullable=False),
     # When attempt 1 started; noted if it failed, for strategies that look at the time gone.
     Column("first_attempt_at", Instant),
     Column("finished_at", Instant),
+    # One delivery for each: whatever is replayed, and how often, nothing is doubled.
+    UniqueConstraint("event_id", "endpoint_id", name="uq_webhook_delivery_event"),
+    Index("ix_webhook_delivery_endpoint", "endpoint_id", "id"),
     sqlite_autoincrement=True,
 )
-Index(
-    "ix_webhook_delivery_due",
-    delivery.c.next_attempt_at,
-    delivery.c.id,
-    sqlite_where=delivery.c.next_attempt_at.is_not(None),
-    postgresql_where=delivery.c.next_attempt_at.is_not(None),
-)
-Index(
-    "ix_webhook_delivery_order",
-    delivery.c.ordering_key,
-    delivery.c.id,
-    sqlite_where=delivery.c.ordering_key.is_not(None),
-    postgresql_where=delivery.c.ordering_key.is_not(None),
-)
+
+
+def _partial(name: str, first: Column[Any], *rest: Column[Any]) -> None:
+    """An index of the rows that have *first*, where the database can leave out the others."""
+    there = first.is_not(None)
+    Index(name, first, *rest, sqlite_where=there, postgresql_where=there)
+
+
+_partial("ix_webhook_delivery_lane", delivery.c.lane, delivery.c.next_attempt_at, delivery.c.id)
+_partial("ix_webhook_delivery_order", delivery.c.ordering_key, delivery.c.id)
+_partial("ix_webhook_delivery_former", delivery.c.former_key, delivery.c.id)
+_partial("ix_webhook_delivery_finished", delivery.c.finished_at, delivery.c.id)
+_dead = delivery.c.state == "dead"
+Index("ix_webhook_delivery_dead", delivery.c.state, delivery.c.id, sqlite_where=_dead, postgresql_where=_dead)
+
+
+def lane_of(endpoint_id: int, *, retry: bool) -> int:
+    """The lane of an endpoint's first attempts, which is even, or of its retries."""
+    return 2 * endpoint_id + int(retry)
+
 
 attempt = Table(
     "webhook_attempt",

@@ -19,7 +19,7 @@ from sqla_webhooks import attributes, declared, models
 from sqla_webhooks.attributes import Attribute
 from sqla_webhooks.declared import Declared
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.events import Event, Operation
+from sqla_webhooks.events import CHANGES, Event, Operation
 from sqla_webhooks.mappers import full_name, mapped, table_name
 from sqla_webhooks.naming import snake_case
 from sqla_webhooks.selection import Selection
@@ -125,7 +125,7 @@ class Resources:
         """The event types of these resources that there are not, since their operations are left out."""
         every, some = set(), set()
         for one in map(self.standing, (shape.mapper for shape in self._all())):
-            every |= {f"{one.resource}.{operation.verb}" for operation in Operation}
+            every |= {f"{one.resource}.{operation.verb}" for operation in CHANGES}
             some |= {f"{one.resource}.{operation.verb}" for operation in one.operations}
         return frozenset(every - some)
 

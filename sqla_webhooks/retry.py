@@ -78,7 +78,9 @@ class RetryPolicy:
     stop: StopStrategy
     retry: RetryStrategy
 
-    def next_delay(self, attempt: int, elapsed: float, *, outcome: Answer | DeliveryError) -> float | None:
+    def next_delay(
+        self, attempt: int, elapsed: float, *, outcome: Answer | DeliveryError, at_least: float = 0.0
+    ) -> float | None:
         """
         The seconds until the next attempt, or None to give up.
 
@@ -90,12 +92,13 @@ class RetryPolicy:
             attempt: The number of the attempt that has just failed, from 1.
             elapsed: Seconds from the start of the first attempt to this outcome.
             outcome: What the attempt came to.
+            at_least: Seconds for which the endpoint has asked to be left alone.
         """
         # In tenacity's own order: the stop strategy may look at the wait.
         state = call_state(attempt, elapsed, outcome=outcome)
         if not _ask(self.retry, state, bool, instead=retry_standard):
             return None
-        state.upcoming_sleep = _ask(self.wait, state, _seconds, instead=wait_standard)
+        state.upcoming_sleep = max(at_least, _ask(self.wait, state, _seconds, instead=wait_standard))
         return None if _ask(self.stop, state, bool, instead=stop_standard) else state.upcoming_sleep
 
 

@@ -3,6 +3,7 @@ Which event types a set of patterns asks for.
 
 A pattern is `*`, `order.*`, `*.created` or `order.created`. Nothing else is a
 wildcard: a half-matched name would be a surprise to whoever reads the list.
+And no wildcard means what is told of the webhooks themselves.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqla_webhooks.errors import InvalidSubscription
-from sqla_webhooks.events import Operation
+from sqla_webhooks.events import CHANGES
 
 EVERYTHING = "*"
-VERBS = tuple(operation.verb for operation in Operation)
+VERBS = tuple(operation.verb for operation in CHANGES)
+
+#: What is told of the webhooks themselves; see `operational`.
+OPERATIONAL = ("endpoint.disabled", "delivery.dead")
 
 # Standard Webhooks 1.0, "Payload structure": parts of [a-zA-Z0-9_] joined by dots.
 _PART = re.compile(r"[A-Za-z0-9_]+")
@@ -49,11 +53,13 @@ class Patterns:
                 verbs.add(verb)
             else:
                 types.add(pattern)
-        mentioned = frozenset(type_.partition(".")[0] for type_ in types)
+        mentioned = frozenset(type_.partition(".")[0] for type_ in types.difference(OPERATIONAL))
         return cls(everything, frozenset(resources), frozenset(verbs), frozenset(types), mentioned)
 
     def match(self, event_type: str) -> bool:
-        """Whether an event of this type is asked for."""
+        """Whether an event of this type is asked for; what is told of the webhooks themselves, by its full name."""
+        if event_type in OPERATIONAL:
+            return event_type in self.types
         resource, _, verb = event_type.partition(".")
         return self.everything or resource in self.resources or verb in self.verbs or event_type in self.types
 
@@ -105,7 +111,7 @@ def check(
 
 
 def _check_one(pattern: str, resources: Collection[str], *, never: Collection[str]) -> None:
-    if pattern == EVERYTHING:
+    if pattern == EVERYTHING or pattern in OPERATIONAL:
         return
     parts = pattern.split(".") if isinstance(pattern, str) else []
     formed = len(parts) == 2 and all(part == EVERYTHING or _PART.fullmatch(part) for part in parts)  # noqa: PLR2004  # resource and verb

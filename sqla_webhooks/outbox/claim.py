@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, union_all, update
 
 from sqla_webhooks import models
-from sqla_webhooks.events import Claim, DeliveryState
-from sqla_webhooks.outbox import queue
+from sqla_webhooks.events import Claim
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.turnstile import Share, admit, pass_through
+from sqla_webhooks.outbox.write import take_write_lock
 
 _delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
+
 
 _CLAIMED = (
     select(
@@ -23,10 +25,12 @@ _CLAIMED = (
         _delivery.c.first_attempt_at,
         _delivery.c.created_at,
         _delivery.c.ordering_key,
+        _delivery.c.former_key,
+        _delivery.c.endpoint_id,
         _event.c.public_id.label("event_id"),
         _event.c.type,
         _event.c.payload,
-        _endpoint.c.public_id.label("endpoint_id"),
+        _endpoint.c.public_id,
         _endpoint.c.url,
         _endpoint.c.secret,
         _endpoint.c.enabled,
@@ -38,70 +42,67 @@ _CLAIMED = (
 )
 
 
-def claim(database: Database, limit: int, *, now: datetime, lease: float) -> list[Claim]:
+def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: float) -> list[Claim]:
     """
-    Up to *limit* deliveries that are due, now this relay's for *lease* seconds.
+    Up to each share's limit of what is due in its lane, now this relay's for *lease* seconds.
 
-    A look that finds nothing writes nothing. What it finds is then taken by
-    one UPDATE that asks again whether it is due, so no two relays get the same
-    one. The endpoint is read here and not remembered: an edited URL or a
-    disabled endpoint counts from the next claim on.
+    One write transaction, in the relay's thread. No two relays get the same
+    delivery: where the database can skip what another one has locked, they do;
+    and what is found is taken by an UPDATE that asks again whether it is due.
+    The endpoint is read here and not remembered: an edited URL or a disabled
+    endpoint counts from the next claim on.
 
     Returns:
         Claims in the order of their numbers.
     """
-    while limit > 0:
-        with database.read() as connection:
-            due = _due(connection, limit, now=now)
-        if not due:
-            break
-        claims = _take(database, due, now=now, until=now + timedelta(seconds=lease))
-        if claims:  # else they were another relay's, or for endpoints disabled or deleted since
-            return claims
-    return []
-
-
-def _take(database: Database, due: Sequence[int], *, now: datetime, until: datetime) -> list[Claim]:
+    if not shares:
+        return []
+    until = now + timedelta(seconds=lease)
     token = secrets.token_hex(16)
     with database.write() as connection:
+        take_write_lock(connection)
+        admission = admit(connection, shares, now=now, until=until)
+        due = _due(connection, admission.shares, now=now)
+        pass_through(connection, admission, [lane for _, lane in due], now=now)
+        if not due:
+            return []
+        numbers = sorted(number for number, _ in due)
         connection.execute(
             update(_delivery)
-            .where(_delivery.c.id.in_(due), _delivery.c.next_attempt_at <= now)
+            .where(_delivery.c.id.in_(numbers), _delivery.c.next_attempt_at <= now)
             .values(lease_token=token, next_attempt_at=until)
         )
-        mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(due), _delivery.c.lease_token == token)).all()
-        _set_aside(connection, mine, now=now)
-    return [_claim(row, token) for row in mine if row.enabled and row.deleted_at is None]
+        mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(numbers), _delivery.c.lease_token == token)).all()
+        _put_back(connection, [row.id for row in mine if not _may_be_sent(row)], now=now)
+    return [_claim(row, token) for row in mine if _may_be_sent(row)]
 
 
-def _due(connection: Connection, limit: int, *, now: datetime) -> Sequence[int]:
-    oldest = (
-        select(_delivery.c.id)
-        .where(_delivery.c.next_attempt_at <= now)
+def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> list[tuple[int, int]]:
+    """Number and lane of what is due longest in each lane."""
+    if not shares:
+        return []
+    each = [
+        select(_delivery.c.id, _delivery.c.lane)
+        .where(_delivery.c.lane == share.lane, _delivery.c.next_attempt_at <= now)
         .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
-        .limit(limit)
-    )
-    return connection.execute(oldest).scalars().all()
+        .limit(share.limit)
+        .with_for_update(skip_locked=True)  # says nothing on SQLite, which has one writer
+        .subquery(f"lane_{place}")
+        for place, share in enumerate(shares)
+    ]
+    found = connection.execute(union_all(*(select(one.c.id, one.c.lane) for one in each)))
+    return [(row.id, row.lane) for row in found]
 
 
-def _set_aside(connection: Connection, rows: Sequence[Any], *, now: datetime) -> None:
-    """
-    Hold or cancel what turns out to be for an endpoint disabled or deleted since.
+def _may_be_sent(row: Any) -> bool:
+    return row.enabled and row.deleted_at is None
 
-    One that is enabled meanwhile has been written, and so it is looked at
-    again (see `release`).
-    """
-    held = [row.id for row in rows if not row.enabled and row.deleted_at is None]
-    if held:
-        queue.hold(connection, _delivery.c.id.in_(held))
-    cancelled = [row for row in rows if row.deleted_at is not None]
-    if cancelled:
-        queue.finish(
-            connection,
-            _delivery.c.id.in_([row.id for row in cancelled]),
-            state=DeliveryState.CANCELLED,
-            keys=[row.ordering_key for row in cancelled],
-            now=now,
+
+def _put_back(connection: Connection, numbers: Sequence[int], *, now: datetime) -> None:
+    """Leave where it was what turns out to be for an endpoint disabled or deleted since."""
+    if numbers:
+        connection.execute(
+            update(_delivery).where(_delivery.c.id.in_(numbers)).values(lease_token=None, next_attempt_at=now)
         )
 
 
@@ -112,11 +113,12 @@ def _claim(row: Any, token: str) -> Claim:
         attempt=row.attempts + 1,
         first_attempt_at=row.first_attempt_at,
         created_at=row.created_at,
-        ordering_key=row.ordering_key,
+        keys=tuple(key for key in (row.ordering_key, row.former_key) if key is not None),
+        endpoint=row.endpoint_id,
         event_id=row.event_id,
         event_type=row.type,
         payload=bytes(row.payload),
-        endpoint_id=row.endpoint_id,
+        endpoint_id=row.public_id,
         url=row.url,
         secret=row.secret,
     )

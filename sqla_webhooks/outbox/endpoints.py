@@ -1,4 +1,4 @@
-"""The endpoints' own rows, and what a change of them does to their deliveries."""
+"""The endpoints' own rows. What waits for them is not touched: nobody looks at the lanes of one that is disabled."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from sqla_webhooks import encoding, models
-from sqla_webhooks.events import DeliveryState, Endpoint, NewEndpoint
-from sqla_webhooks.outbox import queue, subscribed
+from sqla_webhooks.events import Endpoint, NewEndpoint
+from sqla_webhooks.outbox import subscribed
+from sqla_webhooks.outbox.lanes import HEALTH, health_of
 
-_endpoint, _delivery = models.endpoint, models.delivery
+_endpoint, _health = models.endpoint, models.health
 
 # Never the secret: it leaves the table only with a claim.
 _SHOWN = (
@@ -21,36 +22,53 @@ _SHOWN = (
         _endpoint.c.url,
         _endpoint.c.events,
         _endpoint.c.enabled,
+        _endpoint.c.enabled_at,
         _endpoint.c.description,
         _endpoint.c.created_at,
         _endpoint.c.updated_at,
+        _endpoint.c.ordering,
+        _endpoint.c.rate_limit,
+        _endpoint.c.disabled_at,
+        _endpoint.c.disabled_because,
+        *HEALTH,
     )
+    .outerjoin(_health, _health.c.endpoint_id == _endpoint.c.id)
     .where(_endpoint.c.deleted_at.is_(None))
     .order_by(_endpoint.c.id)
 )
 
 
 def add(connection: Connection, endpoint: NewEndpoint) -> None:
-    """Insert *endpoint*."""
+    """Insert *endpoint*, of which nothing is known yet."""
     subscribed.count_write(connection)
-    connection.execute(
+    written = connection.execute(
         insert(_endpoint).values(
             public_id=endpoint.id,
             url=endpoint.url,
             events=_pattern_list(endpoint.events),
             secret=endpoint.secret,
             enabled=endpoint.enabled,
+            enabled_at=endpoint.created_at,
+            ordering=endpoint.ordering,
+            rate_limit=endpoint.rate_limit,
             description=endpoint.description,
             created_at=endpoint.created_at,
             updated_at=endpoint.updated_at,
         )
     )
+    (number,) = written.inserted_primary_key or ()
+    connection.execute(insert(_health).values(endpoint_id=number, failures=0, pauses=0, warned=0))
 
 
 def find(connection: Connection, public_id: str) -> Endpoint | None:
     """The endpoint of that id, unless it was deleted."""
     row = connection.execute(_SHOWN.where(_endpoint.c.public_id == public_id)).first()
     return None if row is None else _shown(row)
+
+
+def find_number(connection: Connection, number: int) -> Endpoint:
+    """The endpoint of that number, which there is."""
+    return _shown(connection.execute(_SHOWN.where(_endpoint.c.id == number)).one())
 
 
 def find_all(connection: Connection) -> list[Endpoint]:
@@ -71,36 +89,6 @@ def change(connection: Connection, public_id: str, *, now: datetime, **values: A
     return bool(written.rowcount)
 
 
-def hold(connection: Connection, public_id: str) -> None:
-    """Keep back what an endpoint still has to get; a request that runs is let finish."""
-    queue.hold(
-        connection,
-        and_(_of(public_id), _delivery.c.state == DeliveryState.PENDING, _delivery.c.lease_token.is_(None)),
-    )
-
-
-def release(connection: Connection, public_id: str, *, now: datetime) -> None:
-    """Let what was kept back go on: the first of each row's queue at once, the others in turn."""
-    queue.release(connection, _of(public_id), now=now)
-
-
-def cancel(connection: Connection, public_id: str, *, now: datetime) -> None:
-    """Give up what an endpoint still has to get; a request that runs is let finish."""
-    waiting = _delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.HELD))
-    queue.finish(
-        connection,
-        and_(_of(public_id), waiting, _delivery.c.lease_token.is_(None)),
-        state=DeliveryState.CANCELLED,
-        keys=(),  # all that waits in them is given up with them
-        now=now,
-    )
-
-
-def _of(public_id: str) -> ColumnElement[bool]:
-    number = select(_endpoint.c.id).where(_endpoint.c.public_id == public_id).scalar_subquery()
-    return _delivery.c.endpoint_id == number
-
-
 def _pattern_list(patterns: Sequence[str]) -> str:
     return encoding.dumps(list(patterns)).decode()
 
@@ -114,4 +102,9 @@ def _shown(row: Any) -> Endpoint:
         description=row.description,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        ordering=row.ordering,
+        rate_limit=row.rate_limit,
+        disabled_at=row.disabled_at,
+        disabled_because=row.disabled_because,
+        health=health_of(row[-len(HEALTH) :], row.enabled_at),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, case, or_, select
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Operation, StoredEvent
@@ -21,13 +21,21 @@ _EVENTS = select(
     _event.c.payload,
 )
 
+# What waits for an endpoint that is disabled or deleted stays as it is in the table, so that neither touches it.
+_STATE = case(
+    (_delivery.c.state != DeliveryState.PENDING, _delivery.c.state),
+    (_endpoint.c.deleted_at.is_not(None), DeliveryState.CANCELLED),
+    (_endpoint.c.enabled.is_(False), DeliveryState.HELD),
+    else_=_delivery.c.state,
+)
+
 _DELIVERIES = (
     select(
         _delivery.c.id,
         _event.c.public_id.label("event_id"),
         _event.c.type,
         _endpoint.c.public_id.label("endpoint_id"),
-        _delivery.c.state,
+        _STATE.label("state"),
         _delivery.c.attempts,
         _delivery.c.next_attempt_at,
         _delivery.c.created_at,
@@ -62,12 +70,27 @@ def deliveries(
     """The newest deliveries, newest first."""
     query = _DELIVERIES.order_by(_delivery.c.id.desc()).limit(limit)
     if state is not None:
-        query = query.where(_delivery.c.state == state)
+        query = query.where(_is(state))
     if event_id is not None:
         query = query.where(_event.c.public_id == event_id)
     if endpoint_id is not None:
         query = query.where(_endpoint.c.public_id == endpoint_id)
     return [_shown(row) for row in connection.execute(query)]
+
+
+def _is(state: DeliveryState) -> ColumnElement[bool]:
+    """Whether a delivery shows that state; what is finished is found by an index."""
+    pending = _delivery.c.state == DeliveryState.PENDING
+    there = _endpoint.c.deleted_at.is_(None)
+    match state:
+        case DeliveryState.PENDING:
+            return and_(pending, there, _endpoint.c.enabled.is_(True))
+        case DeliveryState.HELD:
+            return and_(pending, there, _endpoint.c.enabled.is_(False))
+        case DeliveryState.CANCELLED:
+            return or_(_delivery.c.state == state, and_(pending, _endpoint.c.deleted_at.is_not(None)))
+        case _:
+            return _delivery.c.state == state
 
 
 def delivery(connection: Connection, number: int) -> Delivery | None:

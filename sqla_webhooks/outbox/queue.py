@@ -2,10 +2,12 @@
 Which delivery of a row is due: the head of its queue, and no other.
 
 The deliveries of one row to one endpoint share an `ordering_key` and go in the
-order of their numbers. Only the head has a `next_attempt_at`. The state of a
-delivery and its place in the queue are written here, but for a claim's lease
-and a retry's time. Two steps move heads, each in its own transaction, and they
-must not miss each other:
+order of their numbers. A delivery of a change of the primary key stands in two
+queues, of the old key and of the new one (its `former_key`), and is due as the
+head of both. Only a head has a `next_attempt_at`. The state of a delivery and
+its place in the queue are written here, but for a claim's lease and a retry's
+time. Two steps move heads, each in its own transaction, and they must not miss
+each other:
 
 * `enqueue` (the fan-out) adds a delivery. If it finds an unfinished one before
   it, the new one waits; else it is the head.
@@ -14,35 +16,51 @@ must not miss each other:
 So the first locks the last delivery of each queue before it looks. Either it
 sees that one finished, or the transaction that finishes it waits, and then
 sees the new delivery and makes it due. SQLite has one writer, and no such race.
+
+What waits for a disabled endpoint stays as it is: nobody looks at its lanes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, func, insert, select, union_all, update
 
 from sqla_webhooks import models
-from sqla_webhooks.events import DeliveryState, Event
+from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.outbox.database import chunks
 
 _delivery = models.delivery
-
-#: Queues that are looked at together.
-_PAGE = 500
+_KEYS = (_delivery.c.ordering_key, _delivery.c.former_key)
 
 
-def ordering_key(endpoint_id: int, event: Event) -> int:
+def row_key(resource: str, table: str, resource_id: str) -> int:
     """
-    A number for (endpoint, row), the same in every process.
+    A number for a row, the same in every process.
 
     64 bits of BLAKE2b. Two rows that share a number by chance wait for each
     other, and lose nothing by it.
     """
-    name = "\0".join((str(endpoint_id), event.resource, event.table, event.resource_id)).encode()
+    return _number("\0".join((resource, table, resource_id)).encode())
+
+
+def places(endpoint_id: int, event: Mapping[str, Any], *, ordered: bool) -> dict[str, int | None]:
+    """The keys of the queues in which a delivery of *event*, a row of ours, stands."""
+    return {
+        "ordering_key": _key(endpoint_id, event["row_key"]) if ordered else None,
+        "former_key": _key(endpoint_id, event["former_key"]) if ordered else None,
+    }
+
+
+def _key(endpoint_id: int, row: int | None) -> int | None:
+    return None if row is None else _number(struct.pack(">qq", endpoint_id, row))
+
+
+def _number(name: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 
@@ -52,29 +70,43 @@ def enqueue(connection: Connection, deliveries: Sequence[dict[str, Any]], *, now
 
     In the fan-out's transaction, in the relay's thread.
     """
-    waiting = _unfinished(connection, [one["ordering_key"] for one in deliveries])
+    waiting = _unfinished(connection, {key for one in deliveries for key in keys_of(one)})
     for one in deliveries:
-        head = one["ordering_key"] not in waiting
-        waiting.add(one["ordering_key"])
+        keys = keys_of(one)
+        head = waiting.isdisjoint(keys)
+        waiting.update(keys)
         one["next_attempt_at"] = now if head and one["state"] is DeliveryState.PENDING else None
     if deliveries:
         connection.execute(insert(_delivery), deliveries)
 
 
-def _unfinished(connection: Connection, keys: Sequence[int]) -> set[int]:
+def keys_of(delivery: Mapping[str, Any]) -> tuple[int, ...]:
+    """The queues in which a delivery, a row of ours, stands."""
+    return tuple(key for key in (delivery["ordering_key"], delivery["former_key"]) if key is not None)
+
+
+def _unfinished(connection: Connection, keys: Collection[int]) -> set[int]:
     """The queues that have an unfinished delivery; the last one of each is locked."""
     found: set[int] = set()
-    for some in chunks(list(dict.fromkeys(keys))):
-        last = select(func.max(_delivery.c.id)).where(_delivery.c.ordering_key.in_(some))
+    for some in chunks(sorted(keys), width=len(_KEYS)):
+        last = _each(some, func.max)
         locked = (
-            select(_delivery.c.ordering_key)
-            .where(_delivery.c.id.in_(last.group_by(_delivery.c.ordering_key).scalar_subquery()))
-            .where(_delivery.c.ordering_key.is_not(None))
+            select(*_KEYS)
+            .where(_delivery.c.id.in_(select(last.c.id)))
             .order_by(_delivery.c.id)
             .with_for_update()
         )
-        found.update(connection.execute(locked).scalars())
-    return found
+        for row in connection.execute(locked):
+            found.update(row)
+    return found - {None}
+
+
+def _each(keys: Sequence[int], pick: Any) -> Subquery:
+    """The number that *pick* chooses in each queue, once for each column in which its key may stand."""
+    chosen: list[Select[Any]] = [
+        select(pick(_delivery.c.id).label("id")).where(column.in_(keys)).group_by(column) for column in _KEYS
+    ]
+    return union_all(*chosen).subquery("chosen")
 
 
 def finish(
@@ -82,9 +114,10 @@ def finish(
     which: ColumnElement[bool],
     *,
     state: DeliveryState,
-    keys: Iterable[int | None],
+    keys: Iterable[int],
     now: datetime,
     attempted: bool = False,
+    leave: bool = True,
 ) -> None:
     """
     Take deliveries out of their queues for good, and make due what waited behind them.
@@ -94,60 +127,73 @@ def finish(
         state: What they came to.
         keys: Their queues; none, if nothing can wait in them.
         attempted: Whether another attempt was made.
+        leave: Whether what waits behind them may go on; if not, they keep their places.
     """
+    values: dict[str, Any] = {"ordering_key": None, "former_key": None} if leave else {}
+    if attempted:
+        values["attempts"] = _delivery.c.attempts + 1
     connection.execute(
         update(_delivery)
         .where(which)
-        .values(
-            state=state,
-            attempts=_delivery.c.attempts + (1 if attempted else 0),
-            next_attempt_at=None,
-            ordering_key=None,
-            lease_token=None,
-            finished_at=now,
-        )
+        .values(state=state, lane=None, next_attempt_at=None, lease_token=None, finished_at=now, **values)
     )
-    advance(connection, [key for key in keys if key is not None], now=now)
+    if leave:
+        advance(connection, set(keys), now=now)
 
 
-def hold(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Keep deliveries back, in their places, until their endpoint is enabled."""
-    connection.execute(
-        update(_delivery).where(which).values(state=DeliveryState.HELD, next_attempt_at=None, lease_token=None)
-    )
-
-
-def release(connection: Connection, of_endpoint: ColumnElement[bool], *, now: datetime) -> None:
-    """Let what was kept back for an endpoint go on: the head of each queue at once, the others in turn."""
-    held = and_(of_endpoint, _delivery.c.state == DeliveryState.HELD)
-    connection.execute(update(_delivery).where(held).values(state=DeliveryState.PENDING))
-    keys = select(_delivery.c.ordering_key).where(of_endpoint, _delivery.c.ordering_key.is_not(None)).distinct()
-    page = keys.order_by(_delivery.c.ordering_key).limit(_PAGE)
-    while found := list(connection.execute(page).scalars()):  # an endpoint may have been off for long
-        advance(connection, found, now=now)
-        page = page.where(_delivery.c.ordering_key > found[-1])
-
-
-def advance(connection: Connection, keys: Sequence[int], *, now: datetime) -> None:
+def advance(connection: Connection, keys: Collection[int], *, now: datetime) -> None:
     """
     Make the head of each queue due now, if it waits.
 
-    After the statement that took the former head out of its queue, or let it
-    go on, in the same transaction.
+    After the statement that took the former head out of its queue, in the same
+    transaction.
     """
-    if not keys:
-        return
-    heads = (
-        select(func.min(_delivery.c.id)).where(_delivery.c.ordering_key.in_(keys)).group_by(_delivery.c.ordering_key)
-    )
-    numbers = sorted(connection.execute(heads).scalars())
-    if numbers:
+    heads = _heads(connection, keys)
+    for some in chunks(heads):
         connection.execute(
             update(_delivery)
             .where(
-                _delivery.c.id.in_(numbers),
+                _delivery.c.id.in_(some),
                 _delivery.c.state == DeliveryState.PENDING,
                 _delivery.c.next_attempt_at.is_(None),
             )
             .values(next_attempt_at=now)
         )
+
+
+def make_due(connection: Connection, lane: int, *, now: datetime) -> None:
+    """Let what waits in a lane for its time wait no longer, but for what is being sent."""
+    waiting = (_delivery.c.lane == lane, _delivery.c.next_attempt_at > now, _delivery.c.lease_token.is_(None))
+    connection.execute(update(_delivery).where(*waiting).values(next_attempt_at=now))
+
+
+def _heads(connection: Connection, keys: Collection[int]) -> list[int]:
+    """The deliveries that stand first in each of their queues, of those in *keys*."""
+    first: dict[int, int] = {}
+    rows = _firsts(connection, keys, first)
+    beyond = {key for _, *both in rows for key in both if key is not None} - set(keys)
+    if beyond:  # of deliveries that stand in two queues
+        _lock(connection, [number for number, *both in rows if not beyond.isdisjoint(both)])
+        _firsts(connection, beyond, first)
+    return sorted({number for number, *both in rows if all(first.get(key) == number for key in both if key is not None)})
+
+
+def _lock(connection: Connection, numbers: Collection[int]) -> None:
+    """Two relays may finish the two heads before such a delivery at once: the second to come here makes it due."""
+    connection.execute(
+        select(_delivery.c.id).where(_delivery.c.id.in_(sorted(numbers))).order_by(_delivery.c.id).with_for_update()
+    )
+
+
+def _firsts(connection: Connection, keys: Collection[int], first: dict[int, int]) -> list[Any]:
+    """Note the first number of each queue; the deliveries that have them."""
+    found: list[Any] = []
+    for some in chunks(sorted(keys), width=len(_KEYS)):
+        least = _each(some, func.min)
+        rows = connection.execute(select(_delivery.c.id, *_KEYS).join(least, least.c.id == _delivery.c.id)).all()
+        for number, *both in rows:
+            for key in both:
+                if key in keys:
+                    first[key] = min(number, first.get(key, number))
+        found += rows
+    return found

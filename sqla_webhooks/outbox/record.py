@@ -2,48 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from sqla_webhooks import models
-from sqla_webhooks.events import DeliveryState, Verdict
+from sqla_webhooks import models, operational
+from sqla_webhooks.events import DeliveryState, Event, Verdict
+from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.health import Judged, judge
+from sqla_webhooks.outbox.publish import Message, Publication
 
 _delivery = models.delivery
 
 _RETRIED = (
     update(_delivery)
     .where(_delivery.c.id == bindparam("number"))
-    .values(next_attempt_at=bindparam("due"), lease_token=None, first_attempt_at=bindparam("first"))
-    .values(attempts=_delivery.c.attempts + 1)
+    .values(lane=bindparam("to"), next_attempt_at=bindparam("due"), lease_token=None)
+    .values(first_attempt_at=bindparam("first"), attempts=_delivery.c.attempts + 1)
 )
 
 
-def record(database: Database, verdicts: Sequence[Verdict], *, now: datetime) -> list[Verdict]:
-    """
-    Write down *verdicts* in one write transaction, and make due what waited behind those that are finished.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was recorded, and what it has made of the endpoints of which that is news."""
 
-    Only the holder of a lease may record: a delivery whose token has changed,
-    because its lease ended and another relay took it, is left alone.
+    verdicts: Sequence[Verdict] = ()
+    judged: Sequence[Judged] = ()
 
-    Returns:
-        Those that were recorded.
+
+class Recording:
     """
-    if not verdicts:
-        return []
-    with database.write() as connection:
-        held = _lock_ours(connection, verdicts)
-        recorded = [one for one in verdicts if (one.claim.delivery_id, one.claim.token) in held]
-        if recorded:
+    Writes down what came of one relay's attempts.
+
+    Used by one thread at a time: the relay's, or that of `drain()`.
+
+    Args:
+        hold: Whether what waits behind a delivery that is given up keeps waiting.
+        disable_after: Seconds of nothing but failure after which an endpoint is given up; None for never.
+        render: Makes of an event the body that is sent.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publication: Publication,
+        *,
+        hold: bool,
+        disable_after: float | None,
+        render: Callable[[Event], bytes],
+    ) -> None:
+        self._database = database
+        self._publication = publication
+        self._hold = hold
+        self._disable_after = disable_after
+        self._render = render
+
+    def record(self, verdicts: Sequence[Verdict], *, now: datetime) -> Recorded:
+        """
+        Write down *verdicts* in one write transaction, and make due what waited behind those that are finished.
+
+        Only the holder of a lease may record: a delivery whose token has
+        changed, because its lease ended and another relay took it, is left
+        alone.
+        """
+        if not verdicts:
+            return Recorded()
+        with self._database.write() as connection:
+            held = _lock_ours(connection, verdicts)
+            recorded = [one for one in verdicts if (one.claim.delivery_id, one.claim.token) in held]
+            if not recorded:
+                return Recorded()
             connection.execute(insert(models.attempt), [_attempt_row(one) for one in recorded])
             _retry(connection, [one for one in recorded if one.next_attempt_at is not None])
             for state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
-                _finish(connection, [one for one in recorded if one.state is state], state=state, now=now)
-    return recorded
+                self._finish(connection, [one for one in recorded if one.state is state], state=state, now=now)
+            self._tell_of_dead(connection, recorded, now=now)
+            judged = judge(connection, recorded, disable_after=self._disable_after, now=now)
+        return Recorded(recorded, judged)
+
+    def _finish(
+        self, connection: Connection, finished: Sequence[Verdict], *, state: DeliveryState, now: datetime
+    ) -> None:
+        """One statement for all that ended alike."""
+        if finished:
+            queue.finish(
+                connection,
+                _delivery.c.id.in_([one.claim.delivery_id for one in finished]),
+                state=state,
+                keys=[key for one in finished for key in one.claim.keys],
+                now=now,
+                attempted=True,
+                leave=not (self._hold and state is DeliveryState.DEAD),
+            )
+
+    def _tell_of_dead(self, connection: Connection, recorded: Sequence[Verdict], *, now: datetime) -> None:
+        """What became a dead letter is an event; but for such events themselves, which would go on for ever."""
+        dead = [
+            one
+            for one in recorded
+            if one.state is DeliveryState.DEAD and one.claim.event_type not in operational.TYPES
+        ]
+        if not dead:
+            return
+        self._publication.refresh(connection)
+        if self._publication.is_wanted(operational.DEAD):
+            events = [operational.dead(one, now=now) for one in dead]
+            self._publication.insert(connection, [Message(one, self._render(one)) for one in events], now=now)
 
 
 def _lock_ours(connection: Connection, verdicts: Sequence[Verdict]) -> Collection[tuple[int, str]]:
@@ -68,21 +137,13 @@ def _retry(connection: Connection, retried: Sequence[Verdict]) -> None:
         connection.execute(_RETRIED, [_retry_row(one) for one in retried])
 
 
-def _finish(connection: Connection, finished: Sequence[Verdict], *, state: DeliveryState, now: datetime) -> None:
-    """One statement for all that ended alike."""
-    if finished:
-        queue.finish(
-            connection,
-            _delivery.c.id.in_([one.claim.delivery_id for one in finished]),
-            state=state,
-            keys=[one.claim.ordering_key for one in finished],
-            now=now,
-            attempted=True,
-        )
-
-
 def _retry_row(one: Verdict) -> dict[str, Any]:
-    return {"number": one.claim.delivery_id, "due": one.next_attempt_at, "first": one.first_attempt_at}
+    return {
+        "number": one.claim.delivery_id,
+        "to": lane_of(one.claim.endpoint, retry=True),
+        "due": one.next_attempt_at,
+        "first": one.first_attempt_at,
+    }
 
 
 def _attempt_row(one: Verdict) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from sqlalchemy.exc import IntegrityError
 
 from sqla_webhooks import encoding, models
 
-_NAME = "endpoints"
+#: The row of `webhook_revision`.
+NAME = "endpoints"
 
-_REVISION = select(models.revision.c.number).where(models.revision.c.name == _NAME)
+_REVISION = select(models.revision.c.number).where(models.revision.c.name == NAME)
 _PATTERNS = select(models.endpoint.c.events).where(models.endpoint.c.deleted_at.is_(None)).distinct()
 
 
@@ -36,11 +37,11 @@ def count_write(connection: Connection) -> None:
 
     First of its statements, so that writers of endpoints go one at a time.
     """
-    counted = update(models.revision).where(models.revision.c.name == _NAME).values(number=models.revision.c.number + 1)
+    counted = update(models.revision).where(models.revision.c.name == NAME).values(number=models.revision.c.number + 1)
     if connection.execute(counted).rowcount:
         return
     try:
         with connection.begin_nested():
-            connection.execute(insert(models.revision).values(name=_NAME, number=1))
+            connection.execute(insert(models.revision).values(name=NAME, number=1))
     except IntegrityError:  # another process wrote the first one meanwhile
         connection.execute(counted)

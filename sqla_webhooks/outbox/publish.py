@@ -1,0 +1,132 @@
+"""Events are made public: they and their deliveries are inserted, in a transaction of the relay's that knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from sqla_webhooks import encoding, models
+from sqla_webhooks.events import DeliveryState, Event
+from sqla_webhooks.models import lane_of
+from sqla_webhooks.outbox import queue, subscribed
+from sqla_webhooks.outbox.database import chunks
+from sqla_webhooks.subscriptions import Patterns
+
+_event, _endpoint = models.event, models.endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event and the body that will be sent for it."""
+
+    event: Event
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    endpoint_id: int
+    patterns: Patterns
+    #: Whether its deliveries are given up before they begin.
+    dropped: bool
+    ordering: bool
+
+
+class Publication:
+    """
+    What one relay knows of where events go, between its turns.
+
+    Used by one thread at a time: the relay's, or that of `drain()`.
+
+    Args:
+        keep_all: Whether events are kept for which nobody has asked.
+        drop: Whether what a disabled endpoint should get is cancelled.
+    """
+
+    def __init__(self, *, keep_all: bool, drop: bool) -> None:
+        self._keep_all = keep_all
+        self._drop = drop
+        self._revision = -1
+        self._routes: list[_Route] = []
+
+    def refresh(self, connection: Connection) -> None:
+        """Know of the endpoints what has committed, as this transaction sees it."""
+        revision = subscribed.revision(connection)
+        if revision == self._revision:
+            return
+        found = connection.execute(
+            select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.enabled, _endpoint.c.ordering)
+            .where(_endpoint.c.deleted_at.is_(None))
+            .order_by(_endpoint.c.id)
+        )
+        self._routes = [
+            _Route(row.id, Patterns.of(encoding.loads(row.events)), self._drop and not row.enabled, row.ordering)
+            for row in found
+        ]
+        self._revision = revision
+
+    def is_wanted(self, event_type: str) -> bool:
+        """Whether anybody has asked for it; after `refresh()`."""
+        return any(route.patterns.match(event_type) for route in self._routes)
+
+    def insert(self, connection: Connection, messages: Sequence[Message], *, now: datetime) -> None:
+        """Insert *messages* in their order, with a delivery for each endpoint that wants it; after `refresh()`."""
+        routed = [
+            (message, routes)
+            for message in messages
+            if (routes := [route for route in self._routes if route.patterns.match(message.event.type)])
+            or self._keep_all
+        ]
+        if not routed:
+            return
+        rows = {message.event.id: _event_row(message) for message, _ in routed}
+        numbers = _insert_events(connection, list(rows.values()))
+        deliveries = [
+            _delivery_row(route, rows[message.event.id], numbers[message.event.id], now=now)
+            for message, routes in routed
+            for route in routes
+        ]
+        queue.enqueue(connection, deliveries, now=now)
+
+
+def _insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Insert in order, so that the database's numbers say the order; public id to number."""
+    connection.execute(insert(_event), rows)
+    numbers: dict[str, int] = {}
+    for some in chunks([row["public_id"] for row in rows]):
+        found = connection.execute(select(_event.c.public_id, _event.c.id).where(_event.c.public_id.in_(some)))
+        numbers.update((row.public_id, row.id) for row in found)
+    return numbers
+
+
+def _event_row(message: Message) -> dict[str, Any]:
+    event = message.event
+    former = None if event.former_id is None else queue.row_key(event.resource, event.table, event.former_id)
+    return {
+        "public_id": event.id,
+        "type": event.type,
+        "resource": event.resource,
+        "resource_id": event.resource_id,
+        "operation": event.operation.value,
+        "row_key": queue.row_key(event.resource, event.table, event.resource_id),
+        "former_key": former,
+        "occurred_at": event.timestamp,
+        "payload": message.body,
+    }
+
+
+def _delivery_row(route: _Route, event: dict[str, Any], number: int, *, now: datetime) -> dict[str, Any]:
+    return {
+        "event_id": number,
+        "endpoint_id": route.endpoint_id,
+        "state": DeliveryState.CANCELLED if route.dropped else DeliveryState.PENDING,
+        "attempts": 0,
+        "lane": None if route.dropped else lane_of(route.endpoint_id, retry=False),
+        **queue.places(route.endpoint_id, event, ordered=route.ordering and not route.dropped),
+        "created_at": now,
+        "finished_at": now if route.dropped else None,
+    }

@@ -1,0 +1,105 @@
+"""
+How many of an endpoint's deliveries one relay may claim, where all relays must agree on it.
+
+After a pause one of them tries one request: the one whose UPDATE moves the end
+of the pause to the end of its lease. And a rate limit (see `pace`) is counted
+on the endpoint's row of `webhook_health`, which is locked meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from sqla_webhooks import models, pace
+from sqla_webhooks.models import lane_of
+
+_health = models.health
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """
+    How many deliveries of one lane may be taken.
+
+    Attributes:
+        probe: Whether the endpoint is tried after a pause, by one relay and one request.
+        rate_limit: Requests a second that the endpoint gets from all relays together; None for any number.
+    """
+
+    endpoint: int
+    retry: bool
+    limit: int
+    probe: bool = False
+    rate_limit: float | None = None
+
+    @property
+    def lane(self) -> int:
+        return lane_of(self.endpoint, retry=self.retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The shares that may be taken, and what is to be written of it afterwards."""
+
+    shares: tuple[Share, ...]
+    #: Endpoints with a rate limit, to that and their virtual time.
+    rates: dict[int, tuple[float, datetime | None]] = field(default_factory=dict)
+
+
+def admit(connection: Connection, shares: Sequence[Share], *, now: datetime, until: datetime) -> Admission:
+    """
+    What may be taken of *shares*. In the transaction of the claim.
+
+    Args:
+        until: The end of the claim's lease, for which no other relay tries an endpoint that this one tries.
+    """
+    rates = {one.endpoint: one.rate_limit for one in shares if one.rate_limit is not None}
+    virtual = _lock_rates(connection, rates)
+    left = {number: pace.admitted(rates[number], at, now=now) for number, at in virtual.items()}
+    admitted: list[Share] = []
+    for share in shares:
+        limit = share.limit
+        if share.endpoint in left:
+            limit = min(limit, left[share.endpoint])
+            left[share.endpoint] -= limit
+        if limit and (not share.probe or _begin_probe(connection, share.endpoint, now=now, until=until)):
+            admitted.append(replace(share, limit=limit))
+    return Admission(tuple(admitted), {number: (rates[number], at) for number, at in virtual.items()})
+
+
+def pass_through(connection: Connection, admission: Admission, taken: Iterable[int], *, now: datetime) -> None:
+    """Note what was taken, by lane: a limited rate is used up, and a try that found nothing to send has not been made."""
+    counts = Counter(lane // 2 for lane in taken)
+    for number, (rate_limit, at) in admission.rates.items():
+        if counts[number]:
+            _write(connection, number, rate_at=pace.moved(rate_limit, at, count=counts[number], now=now))
+    for share in admission.shares:
+        if share.probe and not counts[share.endpoint]:
+            _write(connection, share.endpoint, paused_until=now)
+
+
+def _lock_rates(connection: Connection, rates: dict[int, float]) -> dict[int, datetime | None]:
+    if not rates:
+        return {}
+    locked = (
+        select(_health.c.endpoint_id, _health.c.rate_at)
+        .where(_health.c.endpoint_id.in_(sorted(rates)))
+        .order_by(_health.c.endpoint_id)
+        .with_for_update()
+    )
+    return {row.endpoint_id: row.rate_at for row in connection.execute(locked)}
+
+
+def _begin_probe(connection: Connection, endpoint: int, *, now: datetime, until: datetime) -> bool:
+    over = _health.c.paused_until <= now
+    begun = update(_health).where(_health.c.endpoint_id == endpoint, over).values(paused_until=until)
+    return bool(connection.execute(begun).rowcount)
+
+
+def _write(connection: Connection, endpoint: int, **values: datetime) -> None:
+    connection.execute(update(_health).where(_health.c.endpoint_id == endpoint).values(**values))

@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 
 from sqla_webhooks.events import Health, Strain, Verdict
 
-#: Seconds of the 1st, 2nd, … pause in a row; the last goes on. Each is up to a fifth longer, so that endpoints which
+#: Seconds of the 1st, 2nd, … pause in a row; the last goes on. Each is up to a tenth longer, so that endpoints which
 #: went down together are not tried together.
-PAUSES = (5, 10, 20, 40, 60)
-_JITTER = 0.2
+PAUSES = (5, 10, 20, 40, 64)
+_JITTER = 0.1
 
 #: So many failures in a row begin a pause: without an answer, and with one that may be for that delivery alone.
 UNREACHABLE = 2

@@ -20,6 +20,7 @@ from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.encoding import JSON_TYPES, Encoders
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.retry import (
+    LONGEST_RETRY_AFTER,
     RetryPolicy,
     RetryStrategy,
     StopStrategy,
@@ -66,7 +67,7 @@ class Retention:
             return given
         seconds: Any = given
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
-            message = f"retention is {given!r}: give seconds, such as {30 * 86400}, a Retention, or None to keep everything"
+            message = f"retention is {given!r}: give seconds, such as 86400, a Retention, or None to keep everything"
             raise ConfigurationError(message)
         return cls(attempts=seconds, delivered=seconds, dead=seconds, events=seconds)
 
@@ -120,8 +121,8 @@ class Settings:
             may take them earlier.
         batch_size: How many outbox rows one turn of the relay takes, about: it takes whole transactions.
         poll_interval: Seconds between looks at the database when nothing has woken the relay.
-        concurrency: Requests in flight in this process; of retries and of tries whether a failing endpoint answers again,
-            half as many.
+        concurrency: Requests in flight in this process. Of retries, and to endpoints of which it is not known that they
+            answer, half as many.
         max_in_flight: How many of them to one endpoint. One that has not answered yet gets one; as it answers, more.
         wait, stop, retry: tenacity strategies over the persisted attempt count.
         longest_retry_after: Seconds; an endpoint that asks to be left alone for longer (`Retry-After`) is not.
@@ -163,7 +164,7 @@ class Settings:
     wait: WaitStrategy = field(default_factory=wait_standard)
     stop: StopStrategy = field(default_factory=stop_standard)
     retry: RetryStrategy = field(default_factory=retry_standard)
-    longest_retry_after: float = 86400.0
+    longest_retry_after: float = LONGEST_RETRY_AFTER
     after_last_attempt: Literal["skip", "hold"] = "skip"
     disable_after: float | None = 5 * 86400.0
     while_disabled: Literal["hold", "drop"] = "hold"
@@ -232,7 +233,7 @@ class Settings:
     @property
     def retries(self) -> RetryPolicy:
         """The three strategies as one."""
-        return RetryPolicy(self.wait, self.stop, self.retry)
+        return RetryPolicy(self.wait, self.stop, self.retry, self.longest_retry_after)
 
 
 def _several(settings: Settings, name: str) -> tuple[Any, ...]:

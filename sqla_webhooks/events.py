@@ -175,8 +175,8 @@ class Endpoint:
     Attributes:
         ordering: Whether the events of one row come in the order of its changes.
         rate_limit: Requests a second, at most; None for any number.
-        disabled_because: `asked`; `gone`, since it answered 410; `failing`, since it did nothing else for `disable_after`
-            seconds. None while it is enabled.
+        disabled_because: `asked`; `gone`, since it answered 410; `failing`, since it did nothing else for
+            `disable_after` seconds. None while it is enabled.
     """
 
     id: str
@@ -231,6 +231,10 @@ class Claim:
     endpoint_id: str
     url: str
     secret: str = field(repr=False)
+
+    @property
+    def is_retry(self) -> bool:
+        return self.attempt > 1
 
 
 @dataclass(frozen=True, slots=True)

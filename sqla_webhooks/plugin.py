@@ -24,6 +24,8 @@ from sqla_webhooks.capture.listen import Capture
 from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery import sign
+from sqla_webhooks.delivery.announce import Announcer
+from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
@@ -34,12 +36,13 @@ from sqla_webhooks.enrich.run import Enrichment
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
-from sqla_webhooks.outbox.fan_out import FanOut
 from sqla_webhooks.outbox.lead import Lead
-from sqla_webhooks.outbox.reconsider import Reconsideration
+from sqla_webhooks.outbox.publish import Publication
+from sqla_webhooks.outbox.record import Recording
 from sqla_webhooks.relay.drain import Drained
+from sqla_webhooks.relay.retirements import Retirements
 from sqla_webhooks.relay.thread import RelayThread
-from sqla_webhooks.relay.turn import Relay
+from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.resources import Resources
 
 logger = logging.getLogger(__name__)
@@ -259,20 +262,7 @@ class Webhooks:
 
     def _make_thread(self) -> RelayThread:
         settings, database = self.settings, self._database
-        relay = Relay(
-            database,
-            settings,
-            lead=Lead(database),
-            wanted=self._resources.wanted,
-            fan_out=FanOut(database, keep_all=settings.capture == "all"),
-            enrich=Enrichment(
-                database, self._resources, signals=(signals.enriching, self._enriching), encoding=self._encoding
-            ).enrich,
-            reconsideration=Reconsideration(database),
-            keep_fresh=self._interest.keep_fresh,
-            encoding=self._encoding,
-            webhooks=self,
-        )
+        relay = Relay(database, settings, steps=self._make_steps())
         make_sender = partial(
             Sender,
             self._policy,
@@ -281,6 +271,34 @@ class Webhooks:
             clock=settings.clock,
         )
         return RelayThread(relay, settings, database=database, make_sender=make_sender)
+
+    def _make_steps(self) -> Steps:
+        settings, database = self.settings, self._database
+        render = partial(Standard().body, encoding=self._encoding)
+        announcer = Announcer(self)
+        publication = Publication(keep_all=settings.capture == "all", drop=settings.while_disabled == "drop")
+        enrichment = Enrichment(
+            database, self._resources, signals=(signals.enriching, self._enriching), encoding=self._encoding
+        )
+        return Steps(
+            keep_fresh=self._interest.keep_fresh,
+            lead=Lead(database),
+            wanted=self._resources.wanted,
+            enrich=enrichment.enrich,
+            render=render,
+            publication=publication,
+            recording=Recording(
+                database,
+                publication,
+                hold=settings.after_last_attempt == "hold",
+                disable_after=settings.disable_after,
+                render=render,
+            ),
+            retirements=Retirements(
+                database, publication, disable_after=settings.disable_after, render=render, announcer=announcer
+            ),
+            announcer=announcer,
+        )
 
     def _make_capture(self, listened: Listened) -> Capture:
         recorder = Recorder(

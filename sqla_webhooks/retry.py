@@ -47,6 +47,9 @@ STANDARD_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 #: Ten years: what is more was meant as something else, such as milliseconds.
 LONGEST_WAIT = 10 * 365 * 86400
 
+#: A day.
+LONGEST_RETRY_AFTER = 86400.0
+
 #: Jitter only ever adds, so that no attempt comes earlier than the schedule says.
 JITTER = 0.1
 
@@ -77,6 +80,8 @@ class RetryPolicy:
     wait: WaitStrategy
     stop: StopStrategy
     retry: RetryStrategy
+    #: Seconds; an endpoint that asks to be left alone for longer is not.
+    longest_retry_after: float = LONGEST_RETRY_AFTER
 
     def next_delay(
         self, attempt: int, elapsed: float, *, outcome: Answer | DeliveryError, at_least: float = 0.0

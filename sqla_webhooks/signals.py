@@ -136,3 +136,35 @@ dead: Signal = Signal(
     Sender, arguments and thread as for `delivered`.
     """,
 )
+
+endpoint_failing: Signal = Signal(
+    "endpoint_failing",
+    """
+    Sent when an endpoint has done nothing but fail for half, for seven and for
+    nine tenths of `disable_after`: once each, by one process.
+
+    Sender: the `Webhooks`. `endpoint`: the `Endpoint`, whose `health` says
+    since when. Runs in the relay's thread, after the commit.
+    """,
+)
+
+endpoint_disabled: Signal = Signal(
+    "endpoint_disabled",
+    """
+    Sent when an endpoint was disabled since it answered 410, or did nothing but
+    fail for `disable_after` seconds: once, by one process.
+
+    Sender, argument and thread as for `endpoint_failing`;
+    `endpoint.disabled_because` is `gone` or `failing`.
+    """,
+)
+
+endpoint_recovered: Signal = Signal(
+    "endpoint_recovered",
+    """
+    Sent when an endpoint that was paused, or of which `endpoint_failing` was
+    sent, has taken a delivery again.
+
+    Sender, argument and thread as for `endpoint_failing`.
+    """,
+)

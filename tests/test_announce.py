@@ -14,7 +14,7 @@ from support.clock import START
 from support.outcomes import CLAIM, DEAD, DELIVERED, PATIENT, PENDING, later, result_of
 
 from sqla_webhooks import signals
-from sqla_webhooks.delivery.announce import announce
+from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.errors import (
     Blocked,
@@ -68,7 +68,7 @@ def test_the_one_signal_that_fits_is_sent_with_the_delivery_and_the_attempt(
     claim = replace(CLAIM, delivery_id=7, attempt=3, first_attempt_at=later(-900))
     verdict = decide(result_of(outcome, claim), PATIENT)
 
-    announce(sender, verdict, now=later(2))
+    Announcer(sender).attempt(verdict, now=later(2))
 
     state, due, finished_at = expected
     delivery = Delivery(
@@ -91,7 +91,7 @@ def test_a_receiver_that_raises_keeps_no_other_from_being_told(told: Told, caplo
         raise RuntimeError(message)
 
     with signals.delivered.connected_to(fail):
-        announce(Sender(), decide(result_of(Answer(200)), PATIENT), now=START)
+        Announcer(Sender()).attempt(decide(result_of(Answer(200)), PATIENT), now=START)
 
     assert [name for name, *_ in told] == ["delivered"]
     assert "a receiver of a webhook signal failed" in caplog.text
@@ -110,7 +110,7 @@ def test_a_failure_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    announce(Sender(), decide(result_of(outcome), PATIENT), now=START)
+    Announcer(Sender()).attempt(decide(result_of(outcome), PATIENT), now=START)
 
     (logged,) = caplog.records
     assert logged.levelno == level
@@ -120,6 +120,6 @@ def test_a_failure_is_logged(
 def test_a_success_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    announce(Sender(), decide(result_of(Answer(200)), PATIENT), now=START)
+    Announcer(Sender()).attempt(decide(result_of(Answer(200)), PATIENT), now=START)
 
     assert caplog.records == []

@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.clock import START
 
-from sqla_webhooks.coalesce import coalesce, event_id, resource_id
+from sqla_webhooks.coalesce import coalesce, resource_id
 from sqla_webhooks.events import Change, Event, Operation, OutboxRow
+from sqla_webhooks.ids import event_id
 from sqla_webhooks.net import net
 
 CREATE, UPDATE, DELETE = Operation.CREATE, Operation.UPDATE, Operation.DELETE

@@ -67,9 +67,9 @@ class Interest:
         """
         return _EVERYTHING if self._everything else self._look(connection, as_of=as_of)
 
-    def _look(self, connection: Connection, *, as_of: float) -> Patterns:
+    def _look(self, connection: Connection, *, as_of: float, revision: int | None = None) -> Patterns:
         known = self._known
-        revision = subscribed.revision(connection)
+        revision = subscribed.revision(connection) if revision is None else revision
         seen = revision == known.revision and as_of != UNDATED
         patterns = known.patterns if seen else Patterns.of(subscribed.patterns(connection))
         newest = self._known
@@ -77,17 +77,16 @@ class Interest:
             self._known = _Known(revision, as_of, patterns, newest.written)
         return patterns
 
-    def keep_fresh(self, connection: Connection) -> int:
+    def keep_fresh(self, connection: Connection, *, revision: int, as_of: float) -> None:
         """
         Look before what is known grows stale, so that no flush has to. For the relay, on a new transaction.
 
-        Returns:
-            The revision of the endpoints, as known.
+        Args:
+            revision: Of the endpoints, as this transaction sees them.
+            as_of: When the transaction began, or earlier.
         """
-        now = self._clock.monotonic()
-        if now - self._known.as_of >= FRESH / 2:
-            self._look(connection, as_of=now)
-        return self._known.revision
+        if revision != self._known.revision or as_of - self._known.as_of >= FRESH / 2:
+            self._look(connection, as_of=as_of, revision=revision)
 
     def forget_age(self) -> None:
         """Let the next flush look: this process has written an endpoint."""

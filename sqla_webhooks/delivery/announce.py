@@ -6,20 +6,63 @@ import logging
 from datetime import datetime
 
 from sqla_webhooks import signals
-from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Verdict
+from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Endpoint, Verdict
 
 logger = logging.getLogger(__name__)
 
 
-def announce(webhooks: object, verdict: Verdict, *, now: datetime) -> None:
-    """Send the signal of what was recorded. After the commit, in the relay's thread."""
-    signal = {
-        DeliveryState.DELIVERED: signals.delivered,
-        DeliveryState.PENDING: signals.failed,
-        DeliveryState.DEAD: signals.dead,
-    }[verdict.state]
+class Announcer:
+    """
+    Tells of what one installation has recorded. After the commit, in the relay's thread.
+
+    Args:
+        webhooks: The sender of the signals.
+    """
+
+    def __init__(self, webhooks: object) -> None:
+        self._webhooks = webhooks
+
+    def attempt(self, verdict: Verdict, *, now: datetime) -> None:
+        """What came of an attempt."""
+        delivery = _delivery(verdict, now)
+        _log(delivery, verdict.attempt)
+        _SIGNALS[verdict.state].tell(self._webhooks, delivery=delivery, attempt=verdict.attempt)
+
+    def failing(self, endpoint: Endpoint) -> None:
+        """An endpoint keeps failing."""
+        health = endpoint.health
+        logger.warning(
+            "endpoint %s has done nothing but fail since %s, %d times",
+            *(endpoint.id, health.failing_since, health.failures),
+            extra={"webhooks.endpoint": endpoint.id},
+        )
+        signals.endpoint_failing.tell(self._webhooks, endpoint=endpoint)
+
+    def disabled(self, endpoint: Endpoint) -> None:
+        """An endpoint was disabled for it."""
+        logger.warning(
+            "endpoint %s was disabled: it is %s; webhooks.endpoints.enable() sends what is held",
+            *(endpoint.id, endpoint.disabled_because),
+            extra={"webhooks.endpoint": endpoint.id},
+        )
+        signals.endpoint_disabled.tell(self._webhooks, endpoint=endpoint)
+
+    def recovered(self, endpoint: Endpoint) -> None:
+        """An endpoint answers again."""
+        logger.info("endpoint %s answers again", endpoint.id, extra={"webhooks.endpoint": endpoint.id})
+        signals.endpoint_recovered.tell(self._webhooks, endpoint=endpoint)
+
+
+_SIGNALS = {
+    DeliveryState.DELIVERED: signals.delivered,
+    DeliveryState.PENDING: signals.failed,
+    DeliveryState.DEAD: signals.dead,
+}
+
+
+def _delivery(verdict: Verdict, now: datetime) -> Delivery:
     claim = verdict.claim
-    delivery = Delivery(
+    return Delivery(
         id=claim.delivery_id,
         event_id=claim.event_id,
         event_type=claim.event_type,
@@ -30,8 +73,6 @@ def announce(webhooks: object, verdict: Verdict, *, now: datetime) -> None:
         created_at=claim.created_at,
         finished_at=None if verdict.state is DeliveryState.PENDING else now,
     )
-    _log(delivery, verdict.attempt)
-    signal.tell(webhooks, delivery=delivery, attempt=verdict.attempt)
 
 
 def _log(delivery: Delivery, attempt: Attempt) -> None:

@@ -17,12 +17,12 @@ OVERLOADED = frozenset({429, 502, 503, 504})
 _UNREACHABLE = (ConnectFailed, TLSFailed, TimedOut, InvalidAnswer)
 
 
-def decide(result: Result, retries: RetryPolicy, *, longest_retry_after: float) -> Verdict:
+def decide(result: Result, retries: RetryPolicy) -> Verdict:
     """
     2xx is delivered, a blocked address is dead at once, and the rest is up to *retries*.
 
     The next attempt comes no earlier than the answer's `Retry-After` asks, but
-    for what is beyond *longest_retry_after* seconds. Pure, in the relay's
+    for what is beyond the longest that the policy allows. Pure, in the relay's
     thread, outside any transaction.
     """
     outcome, attempt, strain = result.outcome, _attempt(result), _strain(result.outcome)
@@ -30,7 +30,7 @@ def decide(result: Result, retries: RetryPolicy, *, longest_retry_after: float) 
         return Verdict(claim=result.claim, attempt=attempt, state=DeliveryState.DELIVERED)
     ended_at = result.started_at + timedelta(seconds=result.duration)
     asked = retry_after(outcome.headers, now=ended_at) if isinstance(outcome, Answer) else None
-    at_least = min(asked or 0.0, longest_retry_after)
+    at_least = min(asked or 0.0, retries.longest_retry_after)
     delay = None if isinstance(outcome, Blocked) else _delay(result, retries, ended_at, at_least=at_least)
     return Verdict(
         claim=result.claim,

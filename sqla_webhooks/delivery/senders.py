@@ -23,6 +23,10 @@ class Senders(Protocol):
     """Where the relay hands its requests. Used by one thread at a time."""
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether each request has ended when the next is made."""
+
+    @property
     def free(self) -> int:
         """How many more requests it takes now."""
 
@@ -49,6 +53,10 @@ class InlineSenders:
         self._sender = make_sender()
         self._size = size
         self._results: list[Result] = []
+
+    @property
+    def one_by_one(self) -> bool:
+        return True
 
     @property
     def free(self) -> int:
@@ -90,6 +98,10 @@ class SenderPool:
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
+
+    @property
+    def one_by_one(self) -> bool:
+        return False
 
     @property
     def free(self) -> int:

@@ -56,7 +56,7 @@ def add(connection: Connection, endpoint: NewEndpoint) -> None:
             updated_at=endpoint.updated_at,
         )
     )
-    (number,) = written.inserted_primary_key or ()
+    (number,) = tuple(written.inserted_primary_key or ())
     connection.execute(insert(_health).values(endpoint_id=number, failures=0, pauses=0, warned=0))
 
 
@@ -66,9 +66,10 @@ def find(connection: Connection, public_id: str) -> Endpoint | None:
     return None if row is None else _shown(row)
 
 
-def find_number(connection: Connection, number: int) -> Endpoint:
-    """The endpoint of that number, which there is."""
-    return _shown(connection.execute(_SHOWN.where(_endpoint.c.id == number)).one())
+def find_number(connection: Connection, number: int) -> Endpoint | None:
+    """The endpoint of that number, unless it was deleted."""
+    row = connection.execute(_SHOWN.where(_endpoint.c.id == number)).first()
+    return None if row is None else _shown(row)
 
 
 def find_all(connection: Connection) -> list[Endpoint]:

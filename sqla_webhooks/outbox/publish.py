@@ -1,4 +1,4 @@
-"""Events are made public: they and their deliveries are inserted, in a transaction of the relay's that knows of them."""
+"""Events are made public: they and their deliveries are inserted, in a transaction of the relay's."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def row_key(resource: str, table: str, resource_id: str) -> int:
     64 bits of BLAKE2b. Two rows that share a number by chance wait for each
     other, and lose nothing by it.
     """
-    return _number("\0".join((resource, table, resource_id)).encode())
+    return _number(f"{resource}\0{table}\0{resource_id}".encode())
 
 
 def places(endpoint_id: int, event: Mapping[str, Any], *, ordered: bool) -> dict[str, int | None]:
@@ -90,12 +90,7 @@ def _unfinished(connection: Connection, keys: Collection[int]) -> set[int]:
     found: set[int] = set()
     for some in chunks(sorted(keys), width=len(_KEYS)):
         last = _each(some, func.max)
-        locked = (
-            select(*_KEYS)
-            .where(_delivery.c.id.in_(select(last.c.id)))
-            .order_by(_delivery.c.id)
-            .with_for_update()
-        )
+        locked = select(*_KEYS).where(_delivery.c.id.in_(select(last.c.id))).order_by(_delivery.c.id).with_for_update()
         for row in connection.execute(locked):
             found.update(row)
     return found - {None}
@@ -175,7 +170,8 @@ def _heads(connection: Connection, keys: Collection[int]) -> list[int]:
     if beyond:  # of deliveries that stand in two queues
         _lock(connection, [number for number, *both in rows if not beyond.isdisjoint(both)])
         _firsts(connection, beyond, first)
-    return sorted({number for number, *both in rows if all(first.get(key) == number for key in both if key is not None)})
+    heads = (number for number, *both in rows if all(first.get(key) == number for key in both if key is not None))
+    return sorted(set(heads))
 
 
 def _lock(connection: Connection, numbers: Collection[int]) -> None:

@@ -103,9 +103,7 @@ class Recording:
     def _tell_of_dead(self, connection: Connection, recorded: Sequence[Verdict], *, now: datetime) -> None:
         """What became a dead letter is an event; but for such events themselves, which would go on for ever."""
         dead = [
-            one
-            for one in recorded
-            if one.state is DeliveryState.DEAD and one.claim.event_type not in operational.TYPES
+            one for one in recorded if one.state is DeliveryState.DEAD and one.claim.event_type not in operational.TYPES
         ]
         if not dead:
             return

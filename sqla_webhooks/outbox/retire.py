@@ -70,6 +70,8 @@ def retire(
             return None
         subscribed.count_write(connection)
         endpoint = endpoints.find_number(connection, retirement.endpoint)
+        if endpoint is None:
+            return None
         publication.refresh(connection)
         if publication.is_wanted(operational.DISABLED):
             event = operational.disabled(endpoint, now=now)

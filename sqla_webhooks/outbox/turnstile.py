@@ -73,7 +73,7 @@ def admit(connection: Connection, shares: Sequence[Share], *, now: datetime, unt
 
 
 def pass_through(connection: Connection, admission: Admission, taken: Iterable[int], *, now: datetime) -> None:
-    """Note what was taken, by lane: a limited rate is used up, and a try that found nothing to send has not been made."""
+    """Note what was taken, by lane: it uses up a limited rate; a try that found nothing to send was none."""
     counts = Counter(lane // 2 for lane in taken)
     for number, (rate_limit, at) in admission.rates.items():
         if counts[number]:

@@ -297,13 +297,12 @@ class RelayThread:
         return True
 
     def _seconds_to_wait(self, turn: Turn) -> float:
-        """If nobody rings: until the next poll, the end of the batch window, or the next retry."""
+        """If nobody rings: until the next poll, the end of the batch window, or more is due."""
         waits = [self._settings.poll_interval]
         if (opened := self._window_opened) is not None:
             waits.append(opened + self._settings.batch_window - self._clock.monotonic())
-        if (due := turn.next_retry_at) is not None:
-            seconds = (due - self._clock.now()).total_seconds()
-            waits.append(seconds if seconds > 0 else self._settings.poll_interval)
+        if (due := turn.next_at) is not None:
+            waits.append((due - self._clock.now()).total_seconds())
         return max(0.0, min(waits))
 
     # ------------------------------------------------------------------ the process

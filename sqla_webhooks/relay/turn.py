@@ -1,5 +1,5 @@
 """
-The relay's path, once through: take, coalesce, leave out, enrich, fan out, claim, send, record.
+The relay's path, once through: take, coalesce, leave out, enrich, fan out, allot, claim, send, record.
 
 No step calls the next; they are all called here. Each database step is one
 short transaction of its own, and none is open while an enricher's code, a
@@ -8,30 +8,34 @@ receiver of a signal or a request runs, but for the enrichers' own reading.
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import Connection
 
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
-from sqla_webhooks.delivery.announce import announce
+from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.senders import Senders
-from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import DeliveryError, WebhooksError
-from sqla_webhooks.events import Claim, Event, Result
+from sqla_webhooks.events import Claim, Event, Result, Verdict
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
-from sqla_webhooks.outbox.fan_out import FanOut, Message
+from sqla_webhooks.outbox.fan_out import fan_out
+from sqla_webhooks.outbox.lanes import lanes
 from sqla_webhooks.outbox.lead import Lead
-from sqla_webhooks.outbox.reconsider import Reconsideration
-from sqla_webhooks.outbox.record import record
+from sqla_webhooks.outbox.publish import Message, Publication
+from sqla_webhooks.outbox.pulse import pulse
+from sqla_webhooks.outbox.record import Recorded, Recording
 from sqla_webhooks.outbox.take import Batch, take
+from sqla_webhooks.relay.allot import Allotment, allot
+from sqla_webhooks.relay.retirements import Retirements
+from sqla_webhooks.relay.windows import Windows
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +54,8 @@ class Turn:
     backlog: bool = False
     #: Whether the outbox waits for another relay, which leads.
     led_elsewhere: bool = False
-    #: The next retry that this process knows of.
-    next_retry_at: datetime | None = None
+    #: When more may be due, if nothing else happens.
+    next_at: datetime | None = None
 
     @property
     def busy(self) -> bool:
@@ -59,54 +63,53 @@ class Turn:
         return self.backlog or bool(self.events or self.sent or self.recorded)
 
 
+class KeepFresh(Protocol):
+    """Reads on the connection of a look at the outbox what capture remembers of the endpoints."""
+
+    def __call__(self, connection: Connection, *, revision: int, as_of: float) -> None:
+        """As `Interest.keep_fresh`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """
+    The steps that remember something, one of each for an installation.
+
+    Attributes:
+        wanted: Leaves out the events that were not asked for.
+        enrich: Adds to events what the application's enrichers say.
+        render: Makes of an event the body that is sent.
+    """
+
+    keep_fresh: KeepFresh
+    lead: Lead
+    wanted: Callable[[Iterable[Event]], list[Event]]
+    enrich: Callable[[Sequence[Event]], list[Event]]
+    render: Callable[[Event], bytes]
+    publication: Publication
+    recording: Recording
+    retirements: Retirements
+    announcer: Announcer
+
+
 class Relay:
     """
     The path of one installation.
 
     Used by one thread at a time: the relay's, or the one that drains.
-
-    Args:
-        wanted: Leaves out the events that were not asked for.
-        enrich: Adds to events what the application's enrichers say.
-        keep_fresh: Called with the connection of each look at the outbox; reads there what capture remembers, and
-            returns the revision of the endpoints.
-        encoding: How values of bodies are written as JSON.
-        webhooks: The sender of the signals.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        *,
-        lead: Lead,
-        wanted: Callable[[Iterable[Event]], list[Event]],
-        fan_out: FanOut,
-        enrich: Callable[[Sequence[Event]], list[Event]],
-        reconsideration: Reconsideration,
-        keep_fresh: Callable[[Connection], int],
-        encoding: Encoding,
-        webhooks: object,
-    ) -> None:
+    def __init__(self, database: Database, settings: Settings, *, steps: Steps) -> None:
         self._database = database
         self._settings = settings
         self._clock = settings.clock
-        self._lead = lead
-        self._wanted = wanted
-        self._fan_out = fan_out
-        self._reconsideration = reconsideration
-        self._enrich = enrich
-        self._keep_fresh = keep_fresh
-        self._encoding = encoding
-        self._webhooks = webhooks
+        self._steps = steps
         self._dialect = Standard()
-        #: Results not yet recorded: just collected, refused by the database at the last try, or of requests that
-        #: could not be made.
-        self._results: list[Result] = []
+        self._windows = Windows(most=settings.max_in_flight)
+        #: What is to be recorded: just decided, or refused by the database at the last try.
+        self._verdicts: list[Verdict] = []
         #: Outbox rows that were logged as unreadable.
         self._unreadable: frozenset[int] = frozenset()
-        # A heap of when the retries are due that this process knows of: hints, the poll finds the rest.
-        self._retries: list[datetime] = []
 
     def run_once(self, senders: Senders, *, taking: bool = True) -> Turn:
         """
@@ -119,42 +122,66 @@ class Relay:
         Raises:
             SQLAlchemyError: The database failed. Nothing is lost: call again.
         """
+        steps = self._steps
         try:
             batch = self._take() if taking else _NOTHING
-            leads = bool(batch.rows) and self._lead.acquire(now=self._clock.now())
+            leads = bool(batch.rows) and steps.lead.acquire(now=self._clock.now())
             changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
-            events = self._enrich(self._wanted(changed)) if changed else []
-            messages = [Message(event, self._dialect.body(event, encoding=self._encoding)) for event in events]
-            published = leads and self._fan_out.publish(batch.rows, messages, now=self._clock.now())
+            events = steps.enrich(steps.wanted(changed)) if changed else []
+            published = leads and fan_out(
+                self._database,
+                batch.rows,
+                messages=[Message(event, steps.render(event)) for event in events],
+                publication=steps.publication,
+                now=self._clock.now(),
+            )
         except Exception:
             self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox
             raise
-        sent, recorded = self._deliver(senders)
+        sent, recorded, next_at = self._deliver(senders)
         return Turn(
             events=len(events) if published else 0,
             sent=sent,
             recorded=recorded,
             backlog=leads and batch.more,
             led_elsewhere=bool(batch.rows) and not leads,
-            next_retry_at=self._retries[0] if self._retries else None,
+            next_at=next_at,
         )
 
-    def _deliver(self, senders: Senders) -> tuple[int, int]:
-        """Claim what is due and hand it over; how many were, and how many results were dealt with."""
+    def _deliver(self, senders: Senders) -> tuple[int, int, datetime | None]:
+        """
+        Claim what is due and hand it over.
+
+        Returns:
+            How many requests were made, how many results dealt with, and when more may be due.
+        """
         # Before anything is claimed, so that nothing is claimed again whose result is in hand.
         recorded = self.record(senders)
         now = self._clock.now()
-        claims = claim(self._database, senders.free, now=now, lease=self._settings.lease)
-        while self._retries and self._retries[0] <= now and senders.free > len(claims):
-            heapq.heappop(self._retries)  # it was due, and is claimed
+        allotment = self._allot(senders, now=now)
+        claims = claim(self._database, allotment.shares, now=now, lease=self._settings.lease)
         for one in claims:
             self._submit(one, senders)
-        return len(claims), recorded + self.record(senders)
+        return len(claims), recorded + self.record(senders), allotment.next_at
+
+    def _allot(self, senders: Senders, *, now: datetime) -> Allotment:
+        if not senders.free:
+            return Allotment((), None)
+        with self._database.read() as connection:
+            waiting = lanes(connection)
+        return allot(
+            waiting,
+            free=senders.free,
+            windows=self._windows,
+            concurrency=self._settings.concurrency,
+            one_by_one=senders.one_by_one,
+            now=now,
+        )
 
     @property
     def unrecorded(self) -> int:
         """How many results are in hand."""
-        return len(self._results)
+        return len(self._verdicts)
 
     def record(self, senders: Senders) -> int:
         """
@@ -163,25 +190,33 @@ class Relay:
         Raises:
             SQLAlchemyError: The database failed; the next call tries again.
         """
-        self._results += senders.collect()
-        if not self._results:
-            return 0
-        now = self._clock.now()
-        recorded = record(self._database, [decide(one, self._settings.retries) for one in self._results], now=now)
-        count = len(self._results)
-        self._results.clear()
-        for due in [one.next_attempt_at for one in recorded if one.next_attempt_at is not None]:
-            heapq.heappush(self._retries, due)
-        for one in recorded:
-            announce(self._webhooks, one, now=now)
+        for result in senders.collect():
+            self._decide(result)
+        count = len(self._verdicts)
+        recorded = self._steps.recording.record(self._verdicts, now=self._clock.now())
+        self._verdicts.clear()
+        self._say(recorded)
         return count
+
+    def _decide(self, result: Result) -> None:
+        verdict = decide(result, self._settings.retries)
+        self._windows.end(verdict)
+        self._verdicts.append(verdict)
+
+    def _say(self, recorded: Recorded) -> None:
+        """After the commit: signals, and what follows for the endpoints, in transactions of its own."""
+        now = self._clock.now()
+        for verdict in recorded.verdicts:
+            self._steps.announcer.attempt(verdict, now=now)
+        self._steps.retirements.add(recorded)
+        self._steps.retirements.go_on(now=now)
 
     def forget(self) -> None:
         """Begin anew in a forked child: what was remembered is the parent's."""
-        self._results.clear()
-        self._retries.clear()
-        self._lead.forget()
-        self._reconsideration.forget()
+        self._verdicts.clear()
+        self._windows.forget()
+        self._steps.lead.forget()
+        self._steps.retirements.forget()
 
     def step_down(self) -> None:
         """
@@ -190,23 +225,25 @@ class Relay:
         Raises:
             SQLAlchemyError: The database failed; the lease ends by itself.
         """
-        self._lead.release()
+        self._steps.lead.release()
 
     def _submit(self, claim: Claim, senders: Senders) -> None:
         """Hand over one request. One that cannot be made (its secret is spoilt, say) counts as a failed attempt."""
         now = self._clock.now()
+        self._windows.begin(claim)
         try:
             request = self._dialect.request(claim, now=now)
         except WebhooksError as error:
-            self._results.append(Result(claim, now, 0.0, DeliveryError(str(error))))
+            self._decide(Result(claim, now, 0.0, DeliveryError(str(error))))
         else:
             senders.submit(request)
 
     def _take(self) -> Batch:
+        as_of = self._clock.monotonic()
         with self._database.read() as connection:
-            revision = self._keep_fresh(connection)
-            batch = take(connection, self._settings.batch_size)
-        self._reconsideration.look(revision, now=self._clock.now())
+            look = pulse(connection)
+            self._steps.keep_fresh(connection, revision=look.revision, as_of=as_of)
+            batch = take(connection, self._settings.batch_size) if look.outbox else _NOTHING
         if new := batch.unreadable - self._unreadable:
             logger.error("outbox rows are left for a version that can read them: %s", sorted(new))
         self._unreadable = batch.unreadable

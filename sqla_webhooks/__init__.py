@@ -25,14 +25,16 @@ Beside it:
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
     describe     all that, to be printed
-    encoding     values as JSON, each by its rule in `values`; `naming`, what names say; `retry`, when to try again
-    events       the values that travel; `config`, `errors`, `signals`
+    encoding     values as JSON, each by its rule in `values`; `naming`, what names say
+    retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
+    operational  events of the webhooks themselves
+    events       the values that travel; `config`, `errors`, `ids`, `signals`
 """
 
 from sqla_webhooks import models
 from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
-from sqla_webhooks.config import Options, Settings
+from sqla_webhooks.config import Options, Retention, Settings
 from sqla_webhooks.delivery.sign import verify
 from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
 from sqla_webhooks.endpoints import Endpoints
@@ -62,6 +64,7 @@ from sqla_webhooks.events import (
     DeliveryState,
     Endpoint,
     Event,
+    Health,
     NewEndpoint,
     Operation,
     StoredEvent,
@@ -69,7 +72,17 @@ from sqla_webhooks.events import (
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.plugin import Webhooks, install
 from sqla_webhooks.relay.drain import Drained
-from sqla_webhooks.signals import dead, delivered, enricher_failed, enriching, failed, unencodable
+from sqla_webhooks.signals import (
+    dead,
+    delivered,
+    endpoint_disabled,
+    endpoint_failing,
+    endpoint_recovered,
+    enricher_failed,
+    enriching,
+    failed,
+    unencodable,
+)
 
 __all__ = [
     "Answer",
@@ -93,6 +106,7 @@ __all__ = [
     "Endpoints",
     "Event",
     "Events",
+    "Health",
     "InvalidAnswer",
     "InvalidSubscription",
     "InvalidURL",
@@ -101,6 +115,7 @@ __all__ = [
     "Operation",
     "Options",
     "OutboxWriteError",
+    "Retention",
     "Settings",
     "SignatureError",
     "StoredEvent",
@@ -111,6 +126,9 @@ __all__ = [
     "__version__",
     "dead",
     "delivered",
+    "endpoint_disabled",
+    "endpoint_failing",
+    "endpoint_recovered",
     "enricher",
     "enricher_failed",
     "enriching",

@@ -70,7 +70,7 @@ def test_500_500_200_is_three_attempts_of_one_event(
 def test_the_whole_schedule_and_then_dead(
     webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, clock: MovedClock
 ) -> None:
-    receiver.answer(*[503] * 20)
+    receiver.answer(*[500] * 20)
     put(sessions, "a")
     started = clock.now()
     for number, wait in enumerate(STANDARD_SCHEDULE, start=1):
@@ -101,7 +101,7 @@ def test_strategies_of_the_user_see_the_persisted_count(
     install: Install, engine: Engine, receiver: Receiver, clock: MovedClock
 ) -> None:
     """Each attempt is made by another installation, as by a process that was restarted."""
-    receiver.answer(*[503] * 10)
+    receiver.answer(*[500] * 10)
     options: dict[str, Any] = {"deliver": False, "clock": clock, "wait": wait_fixed(7), "stop": stop_after_attempt(3)}
     for number in range(5):
         sessions = sessionmaker(engine)
@@ -254,7 +254,7 @@ def test_what_is_claimed_by_a_relay_that_died_is_sent_when_its_lease_ends(
         connection.execute(
             text(
                 "UPDATE webhook_delivery SET state = 'pending', lease_token = 'gone', attempts = 0, finished_at = NULL,"
-                " next_attempt_at = :until"
+                " lane = 2 * endpoint_id, next_attempt_at = :until"
             ),
             {"until": (clock.now() + timedelta(seconds=60)).replace(tzinfo=None).isoformat(" ")},
         )

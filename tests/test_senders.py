@@ -110,7 +110,7 @@ def test_every_request_comes_back_exactly_once(make_pool: MakePool, receiver: Re
             pool.submit(receiver, submitted)
         pool.await_results()
         results += pool.senders.collect()
-        assert pool.senders.in_flight == submitted - len(results)
+        assert len(pool.senders.under_way) == submitted - len(results)
         assert len(sender_threads()) <= size
 
     pool.close()
@@ -118,24 +118,24 @@ def test_every_request_comes_back_exactly_once(make_pool: MakePool, receiver: Re
     assert ids(results) == sorted(f"evt_{number + 1}" for number in range(count))
     assert sorted(receiver.ids) == ids(results)
     assert len(pool.announced_in) == count
-    assert (pool.senders.in_flight, pool.senders.collect()) == (0, [])
+    assert (len(pool.senders.under_way), pool.senders.collect()) == (0, [])
 
 
 def test_room_and_in_flight_count_until_the_result_is_collected(pool: Pool, receiver: Receiver) -> None:
     gate = Gate(receiver)
-    assert (pool.senders.free, pool.senders.in_flight) == (4, 0)
+    assert (pool.senders.free, len(pool.senders.under_way)) == (4, 0)
 
     for number in range(3):
         pool.submit(receiver, number)
-    assert (pool.senders.free, pool.senders.in_flight) == (1, 3)
+    assert (pool.senders.free, len(pool.senders.under_way)) == (1, 3)
     assert pool.senders.collect() == []
 
     gate.open()
     pool.await_results(3)
-    assert (pool.senders.free, pool.senders.in_flight) == (1, 3)
+    assert (pool.senders.free, len(pool.senders.under_way)) == (1, 3)
 
     assert ids(pool.senders.collect()) == ["evt_0", "evt_1", "evt_2"]
-    assert (pool.senders.free, pool.senders.in_flight) == (4, 0)
+    assert (pool.senders.free, len(pool.senders.under_way)) == (4, 0)
 
 
 def test_requests_are_under_way_at_the_same_time(pool: Pool, receiver: Receiver) -> None:
@@ -169,7 +169,7 @@ def test_a_request_that_hangs_keeps_no_other_from_coming_back(pool: Pool, receiv
         pool.submit(receiver, number)
         pool.await_results()
         assert ids(pool.senders.collect()) == [f"evt_{number}"]
-    assert pool.senders.in_flight == 1
+    assert len(pool.senders.under_way) == 1
 
     gate.open()
     pool.await_results()
@@ -274,14 +274,14 @@ def test_close_without_any_thread_does_nothing(pool: Pool) -> None:
 
 def test_inline_requests_are_sent_in_order_in_the_callers_thread(receiver: Receiver) -> None:
     senders = InlineSenders(make_sender, size=3)
-    assert (senders.free, senders.in_flight, senders.collect()) == (3, 0, [])
+    assert (senders.free, len(senders.under_way), senders.collect()) == (3, 0, [])
 
     for number in (3, 1, 2):
         senders.submit(request_for(receiver.url(), number=number))
         assert receiver.ids[-1] == f"evt_{number}"
         assert sender_threads() == []
-    assert (senders.free, senders.in_flight) == (0, 3)
+    assert (senders.free, len(senders.under_way)) == (0, 3)
 
     assert [result.claim.delivery_id for result in senders.collect()] == [3, 1, 2]
-    assert (senders.free, senders.in_flight, senders.collect()) == (3, 0, [])
+    assert (senders.free, len(senders.under_way), senders.collect()) == (3, 0, [])
     senders.close()

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.send import Sender
-from sqla_webhooks.events import Result
+from sqla_webhooks.events import Claim, Result
 
 
 class Senders(Protocol):
@@ -31,8 +31,8 @@ class Senders(Protocol):
         """How many more requests it takes now."""
 
     @property
-    def in_flight(self) -> int:
-        """How many are submitted whose results are not collected."""
+    def under_way(self) -> Collection[Claim]:
+        """Those that are submitted whose results are not collected."""
 
     def submit(self, request: Request) -> None:
         """
@@ -63,8 +63,8 @@ class InlineSenders:
         return self._size - len(self._results)
 
     @property
-    def in_flight(self) -> int:
-        return len(self._results)
+    def under_way(self) -> Collection[Claim]:
+        return [result.claim for result in self._results]
 
     def submit(self, request: Request) -> None:
         self._results.append(self._sender.send(request))
@@ -97,7 +97,8 @@ class SenderPool:
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._in_flight = 0
+        #: By token and number, since a delivery may be claimed again while its late request still runs.
+        self._under_way: dict[tuple[str, int], Claim] = {}
 
     @property
     def one_by_one(self) -> bool:
@@ -105,26 +106,27 @@ class SenderPool:
 
     @property
     def free(self) -> int:
-        return self._size - self._in_flight
+        return self._size - len(self._under_way)
 
     @property
-    def in_flight(self) -> int:
-        return self._in_flight
+    def under_way(self) -> Collection[Claim]:
+        return self._under_way.values()
 
     def submit(self, request: Request) -> None:
-        if self._in_flight >= len(self._threads):
+        if len(self._under_way) >= len(self._threads):
             self._start_thread()
-        self._in_flight += 1
+        self._under_way[_key(request.claim)] = request.claim
         self._requests.put(request)
 
     def collect(self) -> list[Result]:
-        collected = []
+        collected: list[Result] = []
         while True:
             try:
-                collected.append(self._results.get_nowait())
+                result = self._results.get_nowait()
             except queue.Empty:
-                self._in_flight -= len(collected)
                 return collected
+            self._under_way.pop(_key(result.claim), None)
+            collected.append(result)
 
     def close(self, *, deadline: float) -> None:
         """
@@ -158,3 +160,7 @@ class SenderPool:
                 self._on_result()
         finally:
             sender.close()
+
+
+def _key(claim: Claim) -> tuple[str, int]:
+    return claim.token, claim.delivery_id

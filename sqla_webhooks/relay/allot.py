@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqla_webhooks import pace
+from sqla_webhooks.events import Claim
 from sqla_webhooks.outbox.lanes import Lane
 from sqla_webhooks.outbox.turnstile import Share
 from sqla_webhooks.relay.windows import Windows
@@ -34,35 +35,54 @@ class Allotment:
 
 
 def allot(
-    lanes: Sequence[Lane], *, free: int, windows: Windows, concurrency: int, one_by_one: bool, now: datetime
+    lanes: Sequence[Lane],
+    *,
+    free: int,
+    under_way: Collection[Claim],
+    windows: Windows,
+    concurrency: int,
+    one_by_one: bool,
+    now: datetime,
 ) -> Allotment:
     """
     What may be claimed of *lanes*.
 
     Args:
         free: Senders that are free.
-        windows: What is under way to each endpoint, and what may be.
+        under_way: What the others are at.
+        windows: How many requests may be under way to each endpoint.
         concurrency: All senders.
         one_by_one: Whether requests are made one after the other, so that windows do not matter.
     """
     waiting = [(lane, _opens_at(lane, now)) for lane in lanes if lane.open and lane.due is not None]
-    rooms = _rooms((lane for lane, at in waiting if at <= now), windows=windows, one_by_one=one_by_one, now=now)
-    doubtful = max(1, concurrency // 2) - windows.doubtful
+    load = _Load.of(under_way, windows)
+    rooms: dict[int, _Room] = {}
+    due = [lane for lane, at in waiting if at <= now]
+    for lane in due:
+        if lane.endpoint not in rooms:
+            rooms[lane.endpoint] = _room(lane, load, windows, one_by_one=one_by_one, now=now)
+    taken = _give_out(due, rooms, free=free, doubtful=max(1, concurrency // 2) - load.doubtful)
+    shares = [_share(due[place], count) for place, count in sorted(taken.items())]
+    return Allotment(shares, min((at for _, at in waiting if at > now), default=None))
+
+
+def _give_out(due: Sequence[Lane], rooms: Mapping[int, _Room], *, free: int, doubtful: int) -> Counter[int]:
+    """How many each lane gets, by its place in *due*; of the doubtful, *doubtful* at most."""
     # By how many requests its endpoint has under way, then by how long it is due.
-    heap = [(room.in_flight, lane.due, place) for place, (lane, room) in enumerate(rooms)]
+    heap = [(rooms[lane.endpoint].in_flight, lane.due, place) for place, lane in enumerate(due)]
     heapq.heapify(heap)
     taken: Counter[int] = Counter()
     while heap and free > 0:
         in_flight, since, place = heapq.heappop(heap)
-        lane, room = rooms[place]
+        lane, room = due[place], rooms[due[place].endpoint]
+        doubts = lane.retry or room.doubtful
         if in_flight != room.in_flight:  # by its endpoint's other lane
             heapq.heappush(heap, (room.in_flight, since, place))
-        elif room.take(lane, may_be_doubtful=doubtful > 0):
-            free, doubtful = free - 1, doubtful - (lane.retry or room.doubtful)
+        elif (doubtful > 0 or not doubts) and room.take(retry=lane.retry):
+            free, doubtful = free - 1, doubtful - doubts
             taken[place] += 1
             heapq.heappush(heap, (room.in_flight, since, place))
-    shares = [_share(rooms[place][0], count) for place, count in sorted(taken.items())]
-    return Allotment(shares, min((at for _, at in waiting if at > now), default=None))
+    return taken
 
 
 def _opens_at(lane: Lane, now: datetime) -> datetime:
@@ -78,46 +98,56 @@ def _share(lane: Lane, count: int) -> Share:
     return Share(lane.endpoint, lane.retry, count, probe=lane.health.pauses > 0, rate_limit=lane.rate_limit)
 
 
-def _rooms(lanes: Iterable[Lane], *, windows: Windows, one_by_one: bool, now: datetime) -> list[tuple[Lane, _Room]]:
-    """Each lane with its endpoint's room, which it shares with the other."""
-    rooms: dict[int, _Room] = {}
-    return [
-        (lane, rooms.setdefault(lane.endpoint, _Room.of(lane, windows, one_by_one=one_by_one, now=now)))
-        for lane in lanes
-    ]
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What is under way, counted."""
+
+    by_endpoint: Counter[int]
+    retries: Counter[int]
+    #: Retries, and what goes to endpoints of which it is not known that they answer.
+    doubtful: int
+
+    @classmethod
+    def of(cls, under_way: Collection[Claim], windows: Windows) -> _Load:
+        return cls(
+            Counter(claim.endpoint for claim in under_way),
+            Counter(claim.endpoint for claim in under_way if claim.is_retry),
+            sum(claim.is_retry or not windows.answers(claim.endpoint) for claim in under_way),
+        )
 
 
 @dataclass(slots=True)
 class _Room:
-    """What is left for one endpoint, while senders are given out."""
+    """What is left for one endpoint, for its two lanes together, while senders are given out."""
 
     in_flight: int
     most: int
+    #: Of *most*: half of the window is for first attempts.
     retries: int
+    #: Whether it is not known that it answers.
     doubtful: bool
 
-    @classmethod
-    def of(cls, lane: Lane, windows: Windows, *, one_by_one: bool, now: datetime) -> _Room:
-        endpoint = lane.endpoint
-        most = _ANY if one_by_one else windows.room(endpoint)
-        if lane.health.pauses:
-            most = min(1, windows.room(endpoint))
-        if lane.rate_limit is not None:
-            most = min(most, pace.admitted(lane.rate_limit, lane.rate_at, now=now))
-        retries = _ANY if one_by_one else windows.room_for_retries(endpoint)
-        return cls(windows.in_flight(endpoint), most, retries, doubtful=not windows.answers(endpoint))
-
-    def take(self, lane: Lane, *, may_be_doubtful: bool) -> bool:
-        """Whether one more of that lane may be taken; then it is."""
-        if self.most <= 0 or (lane.retry and self.retries <= 0) or not (may_be_doubtful or not self._doubts(lane)):
+    def take(self, *, retry: bool) -> bool:
+        """Whether one more may be taken; then it is."""
+        if self.most <= 0 or (retry and self.retries <= 0):
             return False
         self.most -= 1
-        self.retries -= lane.retry
+        self.retries -= retry
         self.in_flight += 1
         return True
 
-    def _doubts(self, lane: Lane) -> bool:
-        return lane.retry or self.doubtful
+
+def _room(lane: Lane, load: _Load, windows: Windows, *, one_by_one: bool, now: datetime) -> _Room:
+    endpoint = lane.endpoint
+    in_flight, window = load.by_endpoint[endpoint], windows.size(endpoint)
+    most, retries = window - in_flight, (window + 1) // 2 - load.retries[endpoint]
+    if one_by_one:
+        most = retries = _ANY
+    if lane.health.pauses:
+        most = min(most, 1 - in_flight)
+    if lane.rate_limit is not None:
+        most = min(most, pace.admitted(lane.rate_limit, lane.rate_at, now=now))
+    return _Room(in_flight, most, retries, doubtful=not windows.answers(endpoint))
 
 
 #: More than there are senders.

@@ -57,7 +57,7 @@ def drain(
     while True:
         turn = _turn(relay, senders)
         events, attempts = events + turn.events, attempts + turn.sent
-        in_flight = others is not None and others.in_flight > 0
+        in_flight = others is not None and bool(others.under_way)
         if not (turn.busy or turn.led_elsewhere or in_flight):
             return Drained(events, attempts, complete=True)
         if clock.monotonic() >= deadline or ended():

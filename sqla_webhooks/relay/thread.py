@@ -241,7 +241,7 @@ class RelayThread:
 
     def _end(self, life: _Life) -> None:
         """Record what is in flight, as long as `stop()` waits, and let another relay lead."""
-        while (life.pool.in_flight or self._relay.unrecorded) and self._clock.monotonic() < life.deadline:
+        while (life.pool.under_way or self._relay.unrecorded) and self._clock.monotonic() < life.deadline:
             self._clock.wait(self._bell, _GLANCE)
             self._bell.clear()
             self._until_it_succeeds(life, partial(self._record, life), instead=None)

@@ -172,6 +172,7 @@ class Relay:
         return allot(
             waiting,
             free=senders.free,
+            under_way=senders.under_way,
             windows=self._windows,
             concurrency=self._settings.concurrency,
             one_by_one=senders.one_by_one,
@@ -200,7 +201,7 @@ class Relay:
 
     def _decide(self, result: Result) -> None:
         verdict = decide(result, self._settings.retries)
-        self._windows.end(verdict)
+        self._windows.note(verdict)
         self._verdicts.append(verdict)
 
     def _say(self, recorded: Recorded) -> None:
@@ -214,7 +215,6 @@ class Relay:
     def forget(self) -> None:
         """Begin anew in a forked child: what was remembered is the parent's."""
         self._verdicts.clear()
-        self._windows.forget()
         self._steps.lead.forget()
         self._steps.retirements.forget()
 
@@ -230,7 +230,6 @@ class Relay:
     def _submit(self, claim: Claim, senders: Senders) -> None:
         """Hand over one request. One that cannot be made (its secret is spoilt, say) counts as a failed attempt."""
         now = self._clock.now()
-        self._windows.begin(claim)
         try:
             request = self._dialect.request(claim, now=now)
         except WebhooksError as error:

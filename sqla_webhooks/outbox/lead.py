@@ -1,8 +1,10 @@
 """
 Which relay leads: the one that turns outbox rows into events.
 
-A lease on the one row of `webhook_lease`. It only avoids double work; what
-makes double work harmless is the fan-out's own transaction (see `fan_out`).
+A lease on the one row of `webhook_lease`. It only avoids double work, and is
+taken only where there is any to avoid: while there is a backlog, or after two
+relays have met. What makes double work harmless is the fan-out's own
+transaction (see `fan_out`).
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from sqla_webhooks.outbox.database import Database
 
 #: Seconds for which one relay leads. Short: should it be killed, that is how long the others wait.
 LEAD = 10.0
+_LEAD = timedelta(seconds=LEAD)
 
 _lease = models.lease
-_NAME = "fan_out"
-_ROW = _lease.c.name == _NAME
+NAME = "fan_out"
+_ROW = _lease.c.name == NAME
 
 
 class Lead:
@@ -35,18 +38,32 @@ class Lead:
         """Be another relay: in a forked child, the parent's lease is not ours."""
         self._token = secrets.token_hex(16)
         self._until: datetime | None = None
+        #: Until when it is likely that another relay comes in between.
+        self._contended: datetime | None = None
 
-    def acquire(self, *, now: datetime) -> bool:
+    def acquire(self, leader: tuple[str, datetime] | None, *, backlog: bool, now: datetime) -> bool:
         """
-        Take the lead, or keep it; False if another relay has it.
+        Whether this relay may go on; False if another one leads.
 
-        One write transaction, but only when half of the lease is gone, so that
-        a backlog costs few of them.
+        One write transaction, where a lease is worth it, and only when half of
+        it is gone.
+
+        Args:
+            leader: Who leads, by a look at the database just now.
+            backlog: Whether there is more than one turn's work.
         """
-        if self._until is None or self._until - now < timedelta(seconds=LEAD / 2):
-            until = now + timedelta(seconds=LEAD)
-            self._until = until if self._take(now, until) else None
+        if leader is not None and leader[0] != self._token and now < leader[1] <= now + _LEAD:
+            self._until = None
+            return False
+        if not backlog and self._until is None and (self._contended is None or self._contended <= now):
+            return True
+        if self._until is None or self._until - now < _LEAD / 2:
+            self._until = now + _LEAD if self._take(now, now + _LEAD) else None
         return self._until is not None
+
+    def contend(self, *, now: datetime) -> None:
+        """Another relay was faster."""
+        self._contended = now + _LEAD
 
     def release(self) -> None:
         """
@@ -78,7 +95,7 @@ class Lead:
         """Write the row, which is missing; False if another process does so at the same time."""
         try:
             with connection.begin_nested():
-                connection.execute(insert(_lease).values(name=_NAME, token=self._token, expires_at=until))
+                connection.execute(insert(_lease).values(name=NAME, token=self._token, expires_at=until))
         except IntegrityError:
             return False
         return True

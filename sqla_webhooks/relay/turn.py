@@ -124,8 +124,7 @@ class Relay:
         """
         steps = self._steps
         try:
-            batch = self._take() if taking else _NOTHING
-            leads = bool(batch.rows) and steps.lead.acquire(now=self._clock.now())
+            batch, leads = self._take() if taking else (_NOTHING, False)
             changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
             events = steps.enrich(steps.wanted(changed)) if changed else []
             published = leads and fan_out(
@@ -135,6 +134,8 @@ class Relay:
                 publication=steps.publication,
                 now=self._clock.now(),
             )
+            if leads and not published:
+                steps.lead.contend(now=self._clock.now())
         except Exception:
             self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox
             raise
@@ -237,7 +238,8 @@ class Relay:
         else:
             senders.submit(request)
 
-    def _take(self) -> Batch:
+    def _take(self) -> tuple[Batch, bool]:
+        """What there is to relay, and whether it is this relay's to do."""
         as_of = self._clock.monotonic()
         with self._database.read() as connection:
             look = pulse(connection)
@@ -248,7 +250,8 @@ class Relay:
         self._unreadable = batch.unreadable
         if not batch.rows:
             self.step_down()
-        return batch
+        now = self._clock.now()
+        return batch, bool(batch.rows) and self._steps.lead.acquire(look.leader, backlog=batch.more, now=now)
 
 
 _NOTHING = Batch((), more=False)

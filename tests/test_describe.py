@@ -18,6 +18,7 @@ from support.local import Install
 
 import sqla_webhooks
 from sqla_webhooks import ConfigurationError, Operation, Webhooks, models
+from sqla_webhooks.events import CHANGES
 
 Sessions = sessionmaker[Session]
 
@@ -121,7 +122,7 @@ def test_a_hybrid_without_sql_says_so(base: Any, install: Install, in_memory: Se
 
 
 NAMES = ["first", "api_key", "full", "loud"]
-words = st.sampled_from(list(Operation)).map(str)
+words = st.sampled_from(CHANGES).map(str)
 some_names = st.sets(st.sampled_from(NAMES))
 some_words = st.lists(words, min_size=1, unique=True)
 

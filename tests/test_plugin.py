@@ -440,9 +440,10 @@ def test_the_core_packages_are_all_that_is_imported(tmp_path: Path) -> None:
 PUBLIC = """
 Answer Attempt Blocked BulkLimitExceeded Clock ConfigurationError ConnectFailed DatabaseBusy Deliveries Delivery
 DeliveryError DeliveryState DescribedAttribute DescribedResource Description Drained Endpoint EndpointError Endpoints
-Event Events InvalidAnswer InvalidSubscription InvalidURL NewEndpoint NotFound Operation Options OutboxWriteError
-Settings SignatureError StoredEvent TLSFailed TimedOut Webhooks WebhooksError __version__ dead delivered enricher
-enricher_failed enriching failed install models unencodable verify
+Event Events Health InvalidAnswer InvalidSubscription InvalidURL NewEndpoint NotFound Operation Options
+OutboxWriteError Retention Settings SignatureError StoredEvent TLSFailed TimedOut Webhooks WebhooksError __version__
+dead delivered endpoint_disabled endpoint_failing endpoint_recovered enricher enricher_failed enriching failed install
+models unencodable verify
 """
 
 

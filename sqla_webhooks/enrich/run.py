@@ -94,7 +94,7 @@ class Enrichment:
     def _load_and_run(
         self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]
     ) -> list[Event]:
-        with self._database.read() as connection, ReadOnlySession(connection, autoflush=False) as session:
+        with self._database.read(theirs=True) as connection, ReadOnlySession(connection, autoflush=False) as session:
             rows = Rows(session, mapper, receivers=receivers, events=events, encoding=self._encoding)
             return [event if rows.of(event) is None else _run(receivers, event, rows=rows) for event in events]
 

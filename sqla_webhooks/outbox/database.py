@@ -6,15 +6,17 @@ Capture writes on the application's connection; all else goes through
 open while a request runs, nor while `delivered`, `failed` or `dead` are sent.
 Enrichers run inside a `read()`, on whose connection their rows are. All of it
 happens inside a `Database.run()`, which is where an async driver is made to
-look like a plain one.
+look like a plain one. On a SQLite file each has its turn at the gate (see
+`gate`), so that none makes a transaction of the application's fail.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial, wraps
+from threading import get_ident
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import URL, ColumnElement, Connection, Engine, event, inspect, select, tuple_
@@ -26,6 +28,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from sqla_webhooks import async_sessions, models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
 from sqla_webhooks.outbox.bridge import Bridge
+from sqla_webhooks.outbox.guard import Guard
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -90,9 +93,14 @@ class Database:
         self._used: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
         if self.in_memory:
             event.listen(engine, "checkout", self._note_used)
+        one_writer = engine.dialect.name == "sqlite" and not self.in_memory
+        self._guard = Guard.on(engine) if one_writer else None
 
     def close(self) -> None:
         """Stop listening to the engine, which stays the application's. Does nothing the second time."""
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.close()
         if event.contains(self.engine, "checkout", self._note_used):
             event.remove(self.engine, "checkout", self._note_used)
 
@@ -106,7 +114,10 @@ class Database:
         In the calling thread, unless the driver is async and an event loop
         runs there: then in another, for which it waits.
         """
-        return work() if self._bridge is None else self._bridge.run(work)
+        if self._bridge is None:
+            return work()
+        guard = self._guard
+        return self._bridge.run(work if guard is None else guard.gate.acting_for(get_ident(), work))
 
     def begin_in_child(self) -> None:
         """In a forked child: let go of the parent's connections in the application's pool, without closing them."""
@@ -120,10 +131,16 @@ class Database:
         return self.engine if self._bridge is None else self._bridge.engine
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A connection to look with. Whatever is done on it is rolled back."""
+    def read(self, *, theirs: bool = False) -> Iterator[Connection]:
+        """
+        A connection to look with. Whatever is done on it is rolled back.
+
+        Args:
+            theirs: Whether code of the application's looks with it, for as long as it likes.
+        """
         self._refuse_if_busy()
-        with self._engine.connect() as connection:
+        guard = self._guard
+        with _connected(guard, self._engine) as connection, _look(guard, connection, theirs=theirs):
             yield connection
 
     @contextmanager
@@ -136,7 +153,8 @@ class Database:
         at once instead of waiting its turn.
         """
         self._refuse_if_busy()
-        with self._engine.begin() as connection:
+        guard = self._guard
+        with _connected(guard, self._engine) as connection, _turn(guard), connection.begin():
             yield connection
 
     def answers(self) -> bool:
@@ -228,10 +246,12 @@ class Database:
     @contextmanager
     def _passing(self) -> Iterator[Connection]:
         """A connection that is closed for good, if it may be: one in the pool would be inherited by a later fork."""
-        with self._engine.connect() as connection:
+        guard = self._guard
+        with _connected(guard, self._engine) as connection:
             if not self.in_memory and self._bridge is None:
                 connection.detach()
-            yield connection
+            with _turn(guard), connection:
+                yield connection
 
     def _refuse_if_busy(self) -> None:
         if not self.in_memory:
@@ -253,6 +273,18 @@ class Database:
             with closing(self._engine.raw_connection()) as raw:
                 return _driver_says(raw.dbapi_connection)
         return False
+
+
+def _connected(guard: Guard | None, engine: Engine) -> Connection:
+    return engine.connect() if guard is None else guard.connect(engine)
+
+
+def _turn(guard: Guard | None) -> AbstractContextManager[None]:
+    return nullcontext() if guard is None else guard.gate.turn()
+
+
+def _look(guard: Guard | None, connection: Connection, *, theirs: bool) -> AbstractContextManager[None]:
+    return nullcontext() if guard is None else guard.look(connection, theirs=theirs)
 
 
 _RUN_SYNC = (

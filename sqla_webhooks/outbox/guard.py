@@ -271,6 +271,7 @@ def _has_wal(connection: Connection) -> bool:
     cursor = connection.connection.cursor()
     try:
         cursor.execute("PRAGMA journal_mode")
-        return cursor.fetchone() == ("wal",)
+        row = cursor.fetchone()
+        return row is not None and row[0] == "wal"
     finally:
         cursor.close()

@@ -8,13 +8,14 @@ What the plug-in costs, as ratios to the same code without it.
     workers      a process for each variant, and how the driver steps them
     figures      times, ratios and tables; `command`, what the programs have in common
 
-Three programs, each `python -m benchmarks.NAME`, and all of them by
+Four programs, each `python -m benchmarks.NAME`, and all of them by
 `python -m benchmarks`:
 
     write_path   inserts, updates and deletes in transactions of 100
     flush_size   flushes of 1 to 10,000 objects
     bulk_update  a bulk UPDATE against loading, changing and flushing the same rows
+    locked       how often SQLite says "database is locked", with the relay and without
 
-Every figure comes from workers that take turns, batch by batch and in random
+Every figure of the first three comes from workers that take turns, batch by batch and in random
 order: what else the machine does hits all of them alike.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import bulk_update, command, flush_size, write_path
+from benchmarks import bulk_update, command, flush_size, locked, write_path
 
 if __name__ == "__main__":
     options = command.options(command.parser("benchmarks", __doc__).parse_args())
@@ -10,3 +10,5 @@ if __name__ == "__main__":
     write_path.run(options)
     flush_size.run(options)
     bulk_update.run(options)
+    if "sqlite" in options.databases:
+        locked.run(options)

@@ -9,7 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from support.threads import Gate, aside
 
 from sqla_webhooks import enricher
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.outbox import gate as outbox
 from sqla_webhooks.outbox.database import Database
 
 #: Seconds in which nothing happens to what must wait.
@@ -379,6 +382,31 @@ def test_nobody_waits_long_for_an_enricher(
         assert Aside(lambda: stocks(engine)).end() < SOON
         gate.open()
         receiver.wait_for(1)
+
+
+def test_who_has_waited_is_let_in_one_after_the_other() -> None:
+    """They would have come apart, and would now begin at one instant, and fail by each other."""
+    the_gate = outbox.Gate(apart=PATIENCE)
+    leave = [threading.Event() for _ in range(3)]
+    inside: Queue[int] = Queue()
+
+    def visit(number: int) -> None:
+        visit = outbox.Visit()
+        the_gate.enter(visit)
+        inside.put(number)
+        assert leave[number].wait(PATIENCE)
+        the_gate.leave(visit)
+
+    with the_gate.turn():
+        visits = [Aside(partial(visit, number)) for number in range(3)]
+        assert visits[-1].waits
+    for _ in visits:
+        one = inside.get(timeout=PATIENCE)
+        with pytest.raises(Empty):
+            inside.get(timeout=A_WHILE / 3)
+        leave[one].set()
+    for other in visits:
+        other.end()
 
 
 # ------------------------------------------------------------------ how a transaction ends

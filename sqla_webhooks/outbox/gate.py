@@ -18,7 +18,9 @@ Both wait for each other, and neither for ever:
   again. What the calling thread has itself is never waited for: it cannot end meanwhile.
 
 A busy application is never without a transaction. So a turn that has waited for
-50 ms has newcomers wait, for a fifth of a second at the most.
+50 ms has newcomers wait, for a fifth of a second at the most. And those who have
+waited are let in one after the other: who would have come apart shall not get
+into each other's way because we made them wait together.
 
 Threads and time alone; what the gate is told, `guard` hears from SQLAlchemy.
 """
@@ -39,6 +41,9 @@ T = TypeVar("T")
 
 #: Seconds for which the application waits for a transaction of ours at the most.
 SHUT = 1.0
+
+#: Seconds after which the next of those who have waited is let in, though the last is still there.
+APART = 0.02
 
 #: The wait for a turn: for so many seconds, and whether newcomers wait meanwhile.
 _WAITS = ((0.05, False), (0.2, True), (1.5, False), (0.2, True))
@@ -77,9 +82,13 @@ class Gate:
     The gate of one file, in one process. Safe for any thread.
 
     Times are real ones: the waits are for threads, and not for instants.
+
+    Args:
+        apart: See `APART`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: float = APART) -> None:
+        self._apart = apart
         self._now = SystemClock().monotonic
         self._open_for_good = False
         self.begin_in_this_process()
@@ -93,6 +102,9 @@ class Gate:
         self._turns: list[_Turn] = []
         #: How many of the application's threads wait.
         self._waiting = 0
+        #: The last of them that was let in, as long as it lives; and when the next is, though it is still there.
+        self._let_in: Callable[[], Visit | None] = lambda: None
+        self._next_at = 0.0
         #: Until when they do, though it is nobody's turn yet.
         self._shut_until = 0.0
         #: Threads that act for another, which waits for them.
@@ -129,10 +141,16 @@ class Gate:
         end = self._now() + SHUT
         self._waiting += 1
         try:
-            while (seconds := min(self._shut_for(me), end - self._now())) > 0:
+            while (seconds := min(max(self._shut_for(me), self._behind_another()), end - self._now())) > 0:
                 self._changed.wait(seconds)
+            self._let_in, self._next_at = weakref.ref(visit), self._now() + self._apart
         finally:
             self._waiting -= 1
+
+    def _behind_another(self) -> float:
+        """Seconds for which one who has waited lets another go before."""
+        before = self._let_in()
+        return 0.0 if before is None or before.thread is None else self._next_at - self._now()
 
     def _shut_for(self, me: int) -> float:
         """Seconds for which thread *me* must wait, if nothing ends before."""

@@ -55,9 +55,11 @@ _LOOK = 0.05
 class Visit:
     """A connection of the application's, which comes and goes."""
 
-    __slots__ = ("__weakref__", "long", "thread")
+    __slots__ = ("__weakref__", "long", "noted", "thread")
 
     def __init__(self) -> None:
+        #: Where it has been added: to add it anew each time would take a microsecond.
+        self.noted: object = None
         #: That which has it; None if none does.
         self.thread: int | None = None
         #: Whether it has been waited for in vain.
@@ -100,6 +102,8 @@ class Gate:
         #: Weak, as a connection that is dropped ends its transaction.
         self._visits: weakref.WeakSet[Visit] = weakref.WeakSet()
         self._turns: list[_Turn] = []
+        #: How many turns are waited for.
+        self._turns_wanted = 0
         #: How many of the application's threads wait.
         self._waiting = 0
         #: The last of them that was let in, as long as it lives; and when the next is, though it is still there.
@@ -121,8 +125,12 @@ class Gate:
     def enter(self, visit: Visit) -> None:
         """The calling thread begins something: wait, if it has nothing else and the gate is shut."""
         me = get_ident()
+        if visit.thread == me and not visit.long:
+            return
         with self._changed:
-            self._visits.add(visit)
+            if visit.noted is not self._visits:
+                self._visits.add(visit)
+                visit.noted = self._visits
             if visit.thread is None or visit.long:
                 self._wait_to_enter(visit, me)
             visit.thread, visit.long = me, False
@@ -133,7 +141,8 @@ class Gate:
             return
         with self._changed:
             visit.thread = None
-            self._changed.notify_all()
+            if self._waiting or self._turns_wanted:
+                self._changed.notify_all()
 
     def _wait_to_enter(self, visit: Visit, me: int) -> None:
         if self._shut_for(me) <= 0 or any(one.thread == me for one in self._visits if one is not visit):
@@ -194,9 +203,13 @@ class Gate:
         me = get_ident()
         own = {me, self._acting_for.get(me, me)}
         with self._changed:
-            if not any(self._wait(own, seconds, shut=is_shut) for seconds, is_shut in _WAITS):
-                for one in self._in_the_way(own):
-                    one.long = True
+            self._turns_wanted += 1
+            try:
+                if not any(self._wait(own, seconds, shut=is_shut) for seconds, is_shut in _WAITS):
+                    for one in self._in_the_way(own):
+                        one.long = True
+            finally:
+                self._turns_wanted -= 1
             turn = _Turn(me, self._now() + shut)
             self._turns.append(turn)
             return turn

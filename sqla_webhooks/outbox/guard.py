@@ -173,30 +173,29 @@ class Guard:
     def _on_checkout(self, _connection: object, entry: ConnectionPoolEntry, _proxy: object) -> None:
         """Before the application begins: did it so by `BEGIN IMMEDIATE`, it would wait with what a turn waits for."""
         me = get_ident()
-        with self._within(me):
+        self._inside.add(me)
+        try:
             visit = _visit(entry.info)
             visit.ours = me in self._connecting
-            self._enter(entry.info)
+            if not visit.ours and not self._closed:
+                self.gate.enter(visit)
+        finally:
+            self._inside.discard(me)
 
     def _on_checkin(self, _connection: object, entry: ConnectionPoolEntry) -> None:
-        with self._within(get_ident()):
+        me = get_ident()
+        self._inside.add(me)
+        try:
             self._leave(entry.info)
+        finally:
+            self._inside.discard(me)
 
     def _on_invalidate(self, _connection: object, entry: ConnectionPoolEntry, _error: object) -> None:
-        with self._within(get_ident()):
-            self._leave(entry.info)
+        self._leave(entry.info)
 
     def _on_detach(self, _connection: object, entry: ConnectionPoolEntry) -> None:
         """Its transaction goes on. Only the connection itself has the visit from now on, which ends with it."""
         entry.info.pop(_NAME, None)
-
-    @contextmanager
-    def _within(self, me: int) -> Iterator[None]:
-        self._inside.add(me)
-        try:
-            yield
-        finally:
-            self._inside.discard(me)
 
     def _enter(self, info: _Info) -> None:
         visit = _visit(info)

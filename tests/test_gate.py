@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool
 from support.local import Install
 from support.one_file import EXPLICIT, EXPLICIT_WAL, MODES, Mode, file_at
 from support.receiver import PATIENCE, Receiver
@@ -516,6 +518,32 @@ def test_the_copies_of_an_engine_have_one_gate(engine: Engine, ours: str) -> Non
         database.close()
 
 
+@pytest.mark.parametrize("pool", [QueuePool, NullPool, SingletonThreadPool])
+def test_there_is_a_gate_in_each_pool(tmp_path: Path, pool: type[Pool]) -> None:
+    with file_at(tmp_path / "one.db", EXPLICIT, poolclass=pool) as engine:
+        database = Database(engine)
+        for _ in range(2):
+            with Session(engine) as session, session.begin():
+                session.add(Product(sku="a"))
+                session.flush()
+                ours = Aside(lambda: read(database))
+                assert ours.waits
+                session.rollback()
+            assert ours.end() < SOON
+        database.close()
+
+
+def test_a_file_that_another_process_locks_is_said_to_be_locked(
+    engine: Engine, database: Database, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        engine.dispose()
+        assert not database.answers()
+        other.execute("ROLLBACK")
+        assert database.answers()
+
+
 def test_the_gate_outlives_the_pool(engine: Engine, database: Database) -> None:
     engine.dispose()
     with Session(engine) as session, session.begin():
@@ -545,6 +573,7 @@ def test_the_last_installation_on_an_engine_takes_the_gate_away(engine: Engine, 
         ours = Aside(lambda: other.endpoints.create("http://127.0.0.1:9/", events=["*"]))
         assert ours.waits
     ours.end()
+    engine.dispose()
     other.uninstall()
     assert traces(engine) == before
     add_one(sessionmaker(engine), "a")

@@ -271,6 +271,8 @@ def _has_wal(connection: Connection) -> bool:
     try:
         cursor.execute("PRAGMA journal_mode")
         row = cursor.fetchone()
-        return row is not None and row[0] == "wal"
+    except connection.dialect.loaded_dbapi.Error:  # what comes next will fail too, and SQLAlchemy say how
+        return False
     finally:
         cursor.close()
+    return row is not None and row[0] == "wal"

@@ -19,8 +19,9 @@ Both wait for each other, and neither for ever:
 
 A busy application is never without a transaction. So a turn that has waited for
 50 ms has newcomers wait, for a fifth of a second at the most. And those who have
-waited are let in one after the other: who would have come apart shall not get
-into each other's way because we made them wait together.
+waited are let in one after the other, with who comes meanwhile behind them: who
+would have come apart shall not get into each other's way because we made them
+wait together.
 
 Threads and time alone; what the gate is told, `guard` hears from SQLAlchemy.
 """
@@ -145,7 +146,9 @@ class Gate:
                 self._changed.notify_all()
 
     def _wait_to_enter(self, visit: Visit, me: int) -> None:
-        if self._shut_for(me) <= 0 or any(one.thread == me for one in self._visits if one is not visit):
+        if self._shut_for(me) <= 0 and not self._waiting:
+            return
+        if any(one.thread == me for one in self._visits if one is not visit):
             return
         end = self._now() + SHUT
         self._waiting += 1

@@ -59,7 +59,6 @@ class Guard:
         self._listeners: dict[str, Callable[..., None]] = {
             "checkout": self._on_checkout,
             "checkin": self._on_checkin,
-            "invalidate": self._on_invalidate,
             "detach": self._on_detach,
         }
         self._wrapped: dict[str, tuple[_Method | None, _Method]] = {}
@@ -183,15 +182,13 @@ class Guard:
             self._inside.discard(me)
 
     def _on_checkin(self, _connection: object, entry: ConnectionPoolEntry) -> None:
+        """After all was undone; that of a connection which is lost, after it was closed."""
         me = get_ident()
         self._inside.add(me)
         try:
             self._leave(entry.info)
         finally:
             self._inside.discard(me)
-
-    def _on_invalidate(self, _connection: object, entry: ConnectionPoolEntry, _error: object) -> None:
-        self._leave(entry.info)
 
     def _on_detach(self, _connection: object, entry: ConnectionPoolEntry) -> None:
         """Its transaction goes on. Only the connection itself has the visit from now on, which ends with it."""

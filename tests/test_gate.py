@@ -194,22 +194,24 @@ def test_nor_does_one_on_a_connection_that_has_many(
     all_are_delivered(receiver, engine)
 
 
-def test_the_pool_may_have_one_connection(tmp_path: Path, install: Install, receiver: Receiver) -> None:
-    """Who waits for the gate with it, and who has the gate and waits for it, would wait for each other."""
+def test_the_pool_may_have_one_connection(tmp_path: Path) -> None:
+    """One who has it and waits at the gate, and one who has the gate and waits for it, would wait for each other."""
     with file_at(tmp_path / "one.db", EXPLICIT, pool_size=1, max_overflow=0) as engine:
+        database = Database(engine)
         sessions = sessionmaker(engine)
         with sessions.begin() as session:
-            session.add_all([Product(sku=sku) for sku in "abcd"])
-        webhooks = install(sessions, batch_window=0, poll_interval=0.01, coalesce=False)
-        webhooks.endpoints.create(receiver.url(), events=["product.updated"])
-        clock = SystemClock()
-        began = clock.monotonic()
-        errors = work_in_turns(lambda: nullcontext(sessions), times=5)
-        took = clock.monotonic() - began
-        all_are_delivered(receiver, engine)
-        webhooks.uninstall()
-    assert errors == []
-    assert took < 10  # a second for each time that they had met
+            session.add(Product(sku="a"))
+        with engine.connect() as connection:
+            connection.execute(select(Product.sku)).all()
+            theirs = Aside(lambda: add_one(sessions, "a"))
+            assert theirs.waits
+            ours = Aside(lambda: write(database))
+            ours.thread.join(2.3)  # when a turn that had waited without a connection would have begun
+        ended = SystemClock().monotonic()
+        theirs.end()
+        assert theirs.ended_at - ended < 2 * A_WHILE
+        ours.end()
+        database.close()
 
 
 # ------------------------------------------------------------------ who waits for whom
@@ -361,6 +363,19 @@ def test_several_of_ours_have_their_turns_one_after_the_other(engine: Engine, da
     gate.open()
     working.end()
     assert other.end() < SOON
+
+
+@pytest.mark.parametrize("mode", [EXPLICIT_WAL], ids=str)
+def test_with_a_write_ahead_log_a_look_of_ours_is_in_nobodys_way(
+    engine: Engine, mode: Mode, database: Database, gate: Gate
+) -> None:
+    """Nor of another of ours, though its connection is out of the pool like any."""
+    read(database)
+    looking = Aside(lambda: read(database, gate))
+    gate.wait()
+    assert Aside(lambda: write(database)).end() < SOON
+    gate.open()
+    looking.end()
 
 
 @both_journals

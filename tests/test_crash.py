@@ -1,147 +1,158 @@
-"""`kill -9` between commit and delivery loses nothing."""
+"""
+Whenever a process dies, nothing is lost, nothing is invented, and each row's order is kept.
+
+An event comes twice only if the process that held it died before it had
+recorded the answer.
+"""
 
 from __future__ import annotations
 
-import os
+import itertools
+import random
 import signal
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.crash.ordeal import Ordeal, Process, ordeal
+from support.crash.steps import STEPS, every_fall
+from support.databases import database_named
 from support.receiver import PATIENCE, Received, Receiver
 
-#: Where the support is, and not the package's source: what is installed is tested.
-HERE = Path(__file__).parent
+#: Each is tried with a part of the falls, and with all of them in the long run.
+PLACES = ("sqlite, journal", "sqlite, wal", "postgresql")
+ALL_PLACES = (*PLACES, "mariadb")
 
-#: The application: the same lines in every process, the install line among them.
-APPLICATION = """
-import sys, threading
-from sqlalchemy import create_engine
-from sqlalchemy.orm import sessionmaker
-from support.shop import Base, Product
-from sqla_webhooks import install
+#: How often all falls are gone through, and how many kills there are, for each place in the long run.
+ROUNDS, KILLS = 4, 120
 
-engine = create_engine(f"sqlite:///{sys.argv[1]}")
-Base.metadata.create_all(engine)
-Session = sessionmaker(engine)
-webhooks = install(Session, allow_http=True, allow_networks=["127.0.0.0/8"], timeout=0.5, lease=1, batch_window=%s)
-
-def say(text):
-    print(text, flush=True)
-"""
-
-#: Commits and says so. Its batch window is so long that nothing is sent before it is killed.
-COMMIT = (
-    APPLICATION % "3600"
-    + """
-endpoint = webhooks.endpoints.create(sys.argv[2], events=["*"])
-with Session.begin() as session:
-    session.add_all([Product(sku="a"), Product(sku="b")])
-say(endpoint.secret)
-threading.Event().wait()
-"""
-)
-
-#: Commits, sends, and is killed while it waits for the answer.
-SEND = (
-    APPLICATION % "0"
-    + """
-endpoint = webhooks.endpoints.create(sys.argv[2], events=["*"])
-say(endpoint.secret)
-with Session.begin() as session:
-    session.add_all([Product(sku="a"), Product(sku="b")])
-threading.Event().wait()
-"""
-)
-
-#: The next process: nothing but the install line.
-AGAIN = APPLICATION % "0.1" + "threading.Event().wait()\n"
+#: Seconds after its first commit within which a process is killed.
+LONGEST_LIFE = 0.3
 
 
-@contextmanager
-def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own, killed in the end."""
-    started = subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(HERE)},
-        cwd=HERE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.wait(PATIENCE)
-        assert started.stdout is not None
-        started.stdout.close()
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> str:
+    """Another in each run of the tests, which says it at its begin."""
+    return f"{request.config.option.hypothesis_seed}"
 
 
-def test_killed_between_commit_and_delivery(tmp_path: Path, receiver: Receiver) -> None:
-    with process(COMMIT, tmp_path / "shop.db", receiver.url()) as first:
-        assert first.stdout is not None
-        secret = first.stdout.readline().strip()
-        first.send_signal(signal.SIGKILL)
-        assert first.wait(PATIENCE) == -signal.SIGKILL
-    assert receiver.received == []
-
-    with process(AGAIN, tmp_path / "shop.db"):
-        requests = receiver.wait_for(2)
-
-    assert sorted(one.verify(secret)["resource_id"] for one in requests) == ["a", "b"]
-    assert len({one.id for one in requests}) == 2
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver, seed: str) -> Iterator[Ordeal]:
+    name, _, journal = request.param.partition(", ")
+    mode = "wal" if journal == "wal" else "delete"
+    with (
+        database_named(name, tmp_path) as database,
+        ordeal(database.patient, receiver, directory=tmp_path, seed=seed, journal=mode) as place,
+    ):
+        yield place
 
 
-def test_killed_between_request_and_record(tmp_path: Path, receiver: Receiver) -> None:
-    """At least once: the same event comes again, under the same id, when the lease has ended."""
-    running: list[subprocess.Popen[str]] = []
+@pytest.mark.parametrize("name", STEPS)
+def test_the_steps_are_there(name: str) -> None:
+    """Whoever gives one another name finds here where else it stands."""
+    assert STEPS[name].function.endswith(STEPS[name].code.co_name)
 
-    def kill(_request: Received) -> None:
-        while running:
-            running.pop().send_signal(signal.SIGKILL)
 
-    receiver.on_request = kill
-    with process(SEND, tmp_path / "shop.db", receiver.url()) as first:
-        running.append(first)
-        assert first.stdout is not None
-        secret = first.stdout.readline().strip()
-        assert first.wait(PATIENCE) == -signal.SIGKILL
-    before = {one.id for one in receiver.wait_for(1)}
+@pytest.mark.parametrize(("place", "part"), [(place, part) for part, place in enumerate(PLACES)], indirect=["place"])
+def test_falls_at_every_step(place: Ordeal, part: int, seed: str) -> None:
+    """All of them, shared out between the databases."""
+    for fall in every_fall(random.Random(seed))[part :: len(PLACES)]:
+        place.fall(fall)
 
-    with process(AGAIN, tmp_path / "shop.db"):
-        requests = receiver.wait_for(len(receiver.received) + 2)
-
-    assert {one.verify(secret)["resource_id"] for one in requests} == {"a", "b"}
-    assert len({one.id for one in requests}) == 2
-    assert before <= {one.id for one in requests}
+    assert place.finish().arrivals
 
 
 @pytest.mark.long
-def test_killed_at_any_moment(tmp_path: Path, receiver: Receiver) -> None:
-    """Fifty processes, each killed at another moment; in the end every committed row has come."""
-    script = APPLICATION % "0.02" + (
-        "if len(sys.argv) > 2: webhooks.endpoints.create(sys.argv[2], events=['*'])\n"
-        "import itertools, os\n"
-        "for number in itertools.count():\n"
-        "    sku = f'{os.getpid()}-{number}'\n"
-        "    with Session.begin() as session: session.add(Product(sku=sku))\n"
-        "    say(sku)\n"
-    )
-    committed: set[str] = set()
-    for number in range(50):
-        arguments = [tmp_path / "shop.db", *([receiver.url()] if number == 0 else [])]
-        with process(script, *arguments) as victim:
-            assert victim.stdout is not None
-            for _ in range(1 + number % 9):
-                committed.add(victim.stdout.readline().strip())
-            victim.send_signal(signal.SIGKILL)
-            victim.wait(PATIENCE)
-            committed |= {line.strip() for line in victim.stdout if line.endswith("\n")}
-    with process(AGAIN, tmp_path / "shop.db"):
-        while not committed <= {one.event["resource_id"] for one in receiver.received}:
-            receiver.wait_for(len(receiver.received) + 1)
-    ids = {one.event["resource_id"]: one.id for one in receiver.received}
-    assert all(ids[one.event["resource_id"]] == one.id for one in receiver.received), "a row has two events"
+@pytest.mark.parametrize("place", ALL_PLACES, indirect=True)
+def test_falls_at_every_step_everywhere(place: Ordeal, seed: str) -> None:
+    chance = random.Random(seed)
+    for _ in range(ROUNDS):
+        for fall in every_fall(chance):
+            place.fall(fall)
+
+    assert place.finish().repeats
+
+
+@pytest.mark.parametrize("place", PLACES, indirect=True)
+def test_killed_while_it_waits_for_answers(place: Ordeal, receiver: Receiver) -> None:
+    """What the receiver has taken, and nobody has recorded, comes again under the same id."""
+    killed = _kill_at_request(place, receiver, number=5)
+    killed |= _kill_at_request(place, receiver, number=20)
+
+    arrivals = place.finish().arrivals
+    again = {one.key for number, one in enumerate(arrivals) if one.key in {early.key for early in arrivals[:number]}}
+    assert killed <= again
+
+
+def _kill_at_request(place: Ordeal, receiver: Receiver, *, number: int) -> set[tuple[str, str]]:
+    """Kill a process that writes as this request of it is about to be answered; that delivery."""
+    process = place.start()
+    count, dead = itertools.count(1), threading.Event()
+    held: set[tuple[str, str]] = set()
+
+    def kill(request: Received) -> None:
+        if next(count) == number:
+            held.add((request.path, request.id))
+            process.process.kill()
+            dead.wait(PATIENCE)
+
+    receiver.on_request = kill
+    process.wait_for(-signal.SIGKILL)
+    dead.set()
+    place.bury()
+    receiver.on_request = None
+    return held
+
+
+@pytest.mark.parametrize("place", ["sqlite, wal"], indirect=True)
+def test_killed_at_any_moment(place: Ordeal, seed: str) -> None:
+    _kill_at_any_moment(place, times=6, chance=random.Random(seed))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ALL_PLACES, indirect=True)
+def test_killed_at_any_moment_everywhere(place: Ordeal, seed: str) -> None:
+    _kill_at_any_moment(place, times=KILLS, chance=random.Random(seed))
+
+
+def _kill_at_any_moment(place: Ordeal, *, times: int, chance: random.Random) -> None:
+    for _ in range(times):
+        process = place.start()
+        process.wait_until_it_writes()
+        _let_live(process, chance.uniform(0, LONGEST_LIFE))
+        place.kill(process)
+
+    assert place.finish().arrivals
+
+
+def _let_live(process: Process, seconds: float) -> None:
+    """It does not end by itself, so this is how long it lives on."""
+    process.process.join(seconds)
+
+
+@pytest.mark.parametrize("place", ["sqlite, wal", "postgresql", "mariadb"], indirect=True)
+def test_one_of_many_is_killed(place: Ordeal, receiver: Receiver) -> None:
+    """All write to the same rows, and all relay."""
+    _kill_one_of_many(place, receiver, transactions=15)
+
+    assert place.finish().arrivals
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ALL_PLACES, indirect=True)
+def test_one_of_many_is_killed_again_and_again(place: Ordeal, receiver: Receiver) -> None:
+    for _ in range(ROUNDS):
+        _kill_one_of_many(place, receiver, transactions=60)
+
+    assert place.finish().arrivals
+
+
+def _kill_one_of_many(place: Ordeal, receiver: Receiver, *, transactions: int) -> None:
+    victim, *others = place.start(), place.start(transactions=transactions), place.start(transactions=transactions)
+    receiver.wait_for(len(receiver.received) + 40)
+    victim.kill()
+    place.pass_the_lead()
+    for process in others:
+        process.wait_for(0)
+    place.bury()

@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Database:
     def is_shared(self) -> bool:
         """Whether two transactions may write at once."""
         return self.name != "sqlite"
+
+    @property
+    def patient(self) -> Database:
+        """The same, where a statement waits for another's lock as the database sees fit."""
+        return replace(self, connect_args={})
 
     @contextmanager
     def engine(self, **options: Any) -> Iterator[Engine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from collections import deque
@@ -68,7 +69,26 @@ class Reply:
 
 
 class _Server(ThreadingHTTPServer):
-    """Takes it calmly when a client is killed."""
+    """Takes it calmly when a client is killed; knows how many there are."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._clients, self._changed = 0, threading.Condition()
+        super().__init__(*arguments)
+
+    def process_request(self, *arguments: Any) -> None:
+        with self._changed:
+            self._clients += 1
+        super().process_request(*arguments)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._changed:
+            self._clients -= 1
+            self._changed.notify_all()
+
+    def wait_until_alone(self) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._clients == 0, PATIENCE), f"{self._clients} clients are left"
 
     def handle_error(self, *arguments: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -101,6 +121,13 @@ class Receiver:
                 f"{len(self.received)} requests came, not {count}"
             )
             return list(self.received)
+
+    def wait_until_alone(self) -> None:
+        """Until every request of clients that have ended is among the received; there must be no other clients."""
+        with socket.create_connection(("127.0.0.1", self._server.server_port), PATIENCE) as last:
+            last.shutdown(socket.SHUT_WR)
+            last.recv(1)  # closed: so all who came before have been let in, and are counted
+        self._server.wait_until_alone()
 
     @property
     def ids(self) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.crash.life import LONGEST
 from support.crash.ordeal import Ordeal, Process, ordeal
 from support.crash.steps import STEPS, every_fall
 from support.databases import database_named
@@ -154,5 +155,16 @@ def _kill_one_of_many(place: Ordeal, receiver: Receiver, *, transactions: int) -
     victim.kill()
     place.pass_the_lead()
     for process in others:
-        process.wait_for(0)
+        process.wait_for(0, seconds=LONGEST + PATIENCE)
     place.bury()
+
+
+def test_a_process_ends_with_the_test_that_started_it(tmp_path: Path, receiver: Receiver) -> None:
+    with (
+        database_named("sqlite", tmp_path) as database,
+        ordeal(database.patient, receiver, directory=tmp_path, seed="") as place,
+    ):
+        process = place.start()
+        process.wait_until_it_writes()
+        process.leash.close()  # as it is if the test is killed
+        process.wait_for(1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -70,19 +72,26 @@ def settings(clock: ShiftedClock) -> dict[str, Any]:
     }
 
 
-def live(life: Life, wrote: Connection) -> None:
+def live(life: Life, leash: Connection) -> None:
     """
     The main function of the process.
 
     Args:
-        wrote: Gets a message with the first commit.
+        leash: Gets a message with the first commit. When the test's end of it is closed, this process ends too.
     """
     os.dup2(os.open(life.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+    threading.Thread(target=_hold_on_to, args=(leash,), daemon=True).start()
     try:
-        _live(life, _once(lambda: wrote.send_bytes(b".")))
+        _live(life, _once(lambda: leash.send_bytes(b".")))
     except BaseException:
         traceback.print_exc()
         raise
+
+
+def _hold_on_to(leash: Connection) -> None:
+    with suppress(EOFError, OSError):
+        leash.recv_bytes()
+    os._exit(1)
 
 
 def _live(life: Life, wrote: Callable[[], None]) -> None:

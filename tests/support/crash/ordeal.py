@@ -58,21 +58,21 @@ class Process:
 
     life: Life
     process: ForkServerProcess
-    wrote: Connection
+    leash: Connection
 
     def wait_until_it_writes(self) -> None:
-        assert self.wrote.poll(PATIENCE), f"it commits nothing: {self._errors()}"
+        assert self.leash.poll(PATIENCE), f"it commits nothing: {self._errors()}"
 
     def kill(self) -> None:
         """`kill -9`, and wait for the end."""
         self.process.kill()
         self.wait_for(-signal.SIGKILL)
 
-    def wait_for(self, status: int) -> None:
+    def wait_for(self, status: int, *, seconds: float = PATIENCE) -> None:
         """Its end, with that status."""
-        self.process.join(LONGEST + PATIENCE)
+        self.process.join(seconds)
         assert self.process.exitcode == status, f"{self.life}: {self.process.exitcode}: {self._errors()}"
-        self.wrote.close()
+        self.leash.close()
         self.process.close()
 
     def _errors(self) -> str:
@@ -117,11 +117,11 @@ class Ordeal:
             fall=fall,
             last=last,
         )
-        wrote, theirs = _processes.Pipe(duplex=False)
+        leash, theirs = _processes.Pipe()
         process = _processes.Process(target=live, args=(life, theirs), daemon=True)
         process.start()
         theirs.close()
-        return Process(life, process, wrote)
+        return Process(life, process, leash)
 
     def fall(self, fall: Fall) -> None:
         """One life, to where it falls."""
@@ -148,7 +148,7 @@ class Ordeal:
 
     def finish(self) -> Account:
         """One more life delivers what is left: then all must add up."""
-        self._start(writers=0, last=True).wait_for(0)
+        self._start(writers=0, last=True).wait_for(0, seconds=LONGEST + PATIENCE)
         account = self._account()
         account.check()
         delivered = self.observer.deliveries.list(state="delivered", limit=_ALL)

@@ -168,7 +168,7 @@ class Relay:
     def _allot(self, senders: Senders, *, now: datetime) -> Allotment:
         if not senders.free:
             return Allotment((), None)
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             waiting = lanes(connection)
         return allot(
             waiting,
@@ -241,7 +241,7 @@ class Relay:
     def _take(self) -> tuple[Batch, bool]:
         """What there is to relay, and whether it is this relay's to do."""
         as_of = self._clock.monotonic()
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             look = pulse(connection)
             self._steps.keep_fresh(connection, revision=look.revision, as_of=as_of)
             batch = take(connection, self._settings.batch_size) if look.outbox else _NOTHING

@@ -212,6 +212,7 @@ class Claim:
 
     Attributes:
         token: Only a result that shows this token is recorded.
+        until: When the lease ends: nothing may be sent from then on, since another relay may.
         attempt: This attempt's number; the first is 1.
         first_attempt_at: When attempt 1 started; None before it.
         keys: The queues that it stands in: none where order is not wanted, two where a primary key has changed.
@@ -220,6 +221,7 @@ class Claim:
 
     delivery_id: int
     token: str
+    until: datetime
     attempt: int
     first_attempt_at: datetime | None
     created_at: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from support import hostile
@@ -11,6 +12,7 @@ from support.hostile import LOOPBACK, request_for
 from support.receiver import PATIENCE, Received, Receiver
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.delivery.senders import InlineSenders, SenderPool
 from sqla_webhooks.errors import ConnectFailed
@@ -252,7 +254,7 @@ def test_close_closes_the_connections() -> None:
 
     arrived = threading.Event()
     pool = SenderPool(make, size=1, clock=CLOCK, on_result=arrived.set)
-    inline = InlineSenders(make, size=1)
+    inline = InlineSenders(make, size=1, clock=CLOCK)
     with hostile.answers(hostile.http(200)) as server, hostile.answers(hostile.http(200)) as other:
         pool.submit(request_for(server.url()))
         inline.submit(request_for(other.url()))
@@ -273,7 +275,7 @@ def test_close_without_any_thread_does_nothing(pool: Pool) -> None:
 
 
 def test_inline_requests_are_sent_in_order_in_the_callers_thread(receiver: Receiver) -> None:
-    senders = InlineSenders(make_sender, size=3)
+    senders = InlineSenders(make_sender, size=3, clock=CLOCK)
     assert (senders.free, len(senders.under_way), senders.collect()) == (3, 0, [])
 
     for number in (3, 1, 2):
@@ -284,4 +286,28 @@ def test_inline_requests_are_sent_in_order_in_the_callers_thread(receiver: Recei
 
     assert [result.claim.delivery_id for result in senders.collect()] == [3, 1, 2]
     assert (senders.free, len(senders.under_way), senders.collect()) == (3, 0, [])
+    senders.close()
+
+
+def late(receiver: Receiver) -> Request:
+    """A request whose lease has ended, as after the machine was suspended."""
+    request = request_for(receiver.url(), number=7)
+    return replace(request, claim=replace(request.claim, until=CLOCK.now()))
+
+
+def test_what_is_no_longer_ours_is_not_sent(pool: Pool, receiver: Receiver) -> None:
+    pool.senders.submit(late(receiver))
+    pool.await_results()
+
+    assert pool.senders.collect() == []
+    assert (pool.senders.free, len(pool.senders.under_way)) == (4, 0)
+    assert receiver.received == []
+
+
+def test_nor_is_it_sent_inline(receiver: Receiver) -> None:
+    senders = InlineSenders(make_sender, size=3, clock=CLOCK)
+    senders.submit(late(receiver))
+
+    assert (senders.free, senders.collect()) == (3, [])
+    assert receiver.received == []
     senders.close()

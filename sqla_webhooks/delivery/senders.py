@@ -36,7 +36,7 @@ class Senders(Protocol):
 
     def submit(self, request: Request) -> None:
         """
-        Take a request; its result says what came of it.
+        Take a request; its result says what came of it. There is none if its lease has ended by then.
 
         Raises:
             RuntimeError: No thread can be had.
@@ -49,9 +49,10 @@ class Senders(Protocol):
 class InlineSenders:
     """Sends at once, in the thread that submits: for `drain()`, whose order is thereby fixed."""
 
-    def __init__(self, make_sender: Callable[[], Sender], *, size: int) -> None:
+    def __init__(self, make_sender: Callable[[], Sender], *, size: int, clock: Clock) -> None:
         self._sender = make_sender()
         self._size = size
+        self._clock = clock
         self._results: list[Result] = []
 
     @property
@@ -67,7 +68,8 @@ class InlineSenders:
         return [result.claim for result in self._results]
 
     def submit(self, request: Request) -> None:
-        self._results.append(self._sender.send(request))
+        if (result := _send(self._sender, request, self._clock)) is not None:
+            self._results.append(result)
 
     def collect(self) -> list[Result]:
         collected, self._results = self._results, []
@@ -95,7 +97,7 @@ class SenderPool:
         self._clock = clock
         self._on_result = on_result
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[Claim, Result | None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         #: By token and number, since a delivery may be claimed again while its late request still runs.
         self._under_way: dict[tuple[str, int], Claim] = {}
@@ -122,11 +124,12 @@ class SenderPool:
         collected: list[Result] = []
         while True:
             try:
-                result = self._results.get_nowait()
+                claim, result = self._results.get_nowait()
             except queue.Empty:
                 return collected
-            self._under_way.pop(_key(result.claim), None)
-            collected.append(result)
+            self._under_way.pop(_key(claim), None)
+            if result is not None:
+                collected.append(result)
 
     def close(self, *, deadline: float) -> None:
         """
@@ -156,10 +159,15 @@ class SenderPool:
         sender = self._make_sender()
         try:
             while (request := self._requests.get()) is not None:
-                self._results.put(sender.send(request))
+                self._results.put((request.claim, _send(sender, request, self._clock)))
                 self._on_result()
         finally:
             sender.close()
+
+
+def _send(sender: Sender, request: Request, clock: Clock) -> Result | None:
+    """What came of it; None if its lease has ended, as when the machine was suspended: it is another relay's by now."""
+    return sender.send(request) if clock.now() < request.claim.until else None
 
 
 def _key(claim: Claim) -> tuple[str, int]:

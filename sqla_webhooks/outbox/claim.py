@@ -74,7 +74,7 @@ def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: 
         )
         mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(numbers), _delivery.c.lease_token == token)).all()
         _put_back(connection, [row.id for row in mine if not _may_be_sent(row)], now=now)
-    return [_claim(row, token) for row in mine if _may_be_sent(row)]
+    return [_claim(row, token, until) for row in mine if _may_be_sent(row)]
 
 
 def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> list[tuple[int, int]]:
@@ -106,10 +106,11 @@ def _put_back(connection: Connection, numbers: Sequence[int], *, now: datetime) 
         )
 
 
-def _claim(row: Any, token: str) -> Claim:
+def _claim(row: Any, token: str, until: datetime) -> Claim:
     return Claim(
         delivery_id=row.id,
         token=token,
+        until=until,
         attempt=row.attempts + 1,
         first_attempt_at=row.first_attempt_at,
         created_at=row.created_at,

@@ -202,7 +202,7 @@ class RelayThread:
         # All that one claim takes must be sent before its lease ends, one after the other.
         most = max(1, int(self._settings.lease // self._settings.longest_request))
         with (
-            closing(InlineSenders(self._make_sender, size=most)) as senders,
+            closing(InlineSenders(self._make_sender, size=most, clock=self._clock)) as senders,
             self._baton.taken(give_up=lambda: self._clock.monotonic() >= deadline or self._closed) as taken,
         ):
             if not taken:

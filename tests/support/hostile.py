@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
@@ -38,6 +38,7 @@ def claim_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Claim:
     return Claim(
         delivery_id=number,
         token="token",
+        until=datetime.max.replace(tzinfo=UTC),
         attempt=1,
         first_attempt_at=None,
         created_at=START - timedelta(seconds=10),

@@ -8,13 +8,16 @@ recorded the answer.
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from support.crash.account import Account, Arrival, Death
 from support.crash.life import LONGEST
 from support.crash.ordeal import Ordeal, Process, ordeal
 from support.crash.steps import STEPS, every_fall
@@ -53,6 +56,35 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver, se
 def test_the_steps_are_there(name: str) -> None:
     """Whoever gives one another name finds here where else it stands."""
     assert STEPS[name].function.endswith(STEPS[name].code.co_name)
+
+
+@pytest.mark.parametrize(
+    ("came", "died", "amiss"),
+    [
+        ([("1", "a", 200), ("2", "b", 200)], False, None),
+        ([("1", "a", 500), ("1", "a", 200), ("2", "b", 200)], False, None),
+        ([("1", "a", 200), ("1", "a", 200), ("2", "b", 200)], True, None),
+        ([("1", "a", 200)], False, "lost \\[\\('update', 'b'\\)\\]"),
+        ([("1", "a", 200), ("2", "b", 200), ("3", "c", 200)], False, "invented \\[\\('update', 'c'\\)\\]"),
+        ([("2", "b", 200), ("1", "a", 200)], False, "at 0"),
+        ([("1", "a", 200), ("2", "b", 200), ("3", "b", 200)], False, "at 2"),
+        ([("1", "a", 200), ("2", "b", 200), ("1", "a", 200)], True, "again after a later one"),
+        ([("1", "a", 500), ("2", "b", 200)], False, "was given up"),
+        ([("1", "a", 200), ("1", "a", 200), ("2", "b", 200)], False, "without a reason"),
+        ([("1", "a", 200), ("1", "a", 200), ("1", "a", 200), ("2", "b", 200)], True, "without a reason"),
+    ],
+)
+def test_the_account_finds_what_is_amiss(came: list[tuple[str, str, int]], died: bool, amiss: str | None) -> None:  # noqa: FBT001  # a parameter
+    """Ids, marks and answers of what came; "a" and "b" were committed. After the first request one may die."""
+    deaths = [Death(1, frozenset({("/", "1")}))] if died else []
+    account = Account({1: [("update", "a"), ("update", "b")]}, [_arrival(*one) for one in came], deaths, paths=["/"])
+    with nullcontext() if amiss is None else pytest.raises(AssertionError, match=amiss):
+        account.check()
+
+
+def _arrival(id_: str, mark: str, status: int) -> Arrival:
+    event = {"operation": "update", "resource_id": "1", "data": {"mark": mark, "version": 1}}
+    return Arrival(Received("/", {"webhook-id": id_}, json.dumps(event).encode()), status)
 
 
 @pytest.mark.parametrize(("place", "part"), [(place, part) for part, place in enumerate(PLACES)], indirect=["place"])

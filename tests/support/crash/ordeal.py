@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import sessionmaker
 
 import sqla_webhooks
-from sqla_webhooks import DeliveryState, Webhooks
+from sqla_webhooks import DeliveryState, Webhooks, models
 from support.crash.account import Account, Arrival, Change, Death
 from support.crash.clock import ShiftedClock
 from support.crash.life import LONGEST, Life, live, settings
@@ -151,11 +152,20 @@ class Ordeal:
         self._start(writers=0, last=True).wait_for(0, seconds=LONGEST + PATIENCE)
         account = self._account()
         account.check()
-        delivered = self.observer.deliveries.list(state="delivered", limit=_ALL)
-        assert len(delivered) == len({one.key for one in account.arrivals})
-        for state in (DeliveryState.PENDING, DeliveryState.DEAD, DeliveryState.HELD, DeliveryState.CANCELLED):
-            assert self.observer.deliveries.list(state=state) == [], state
+        self._check_records(account)
         return account
+
+    def _check_records(self, account: Account) -> None:
+        """What is written down: each delivery once, as delivered, and all of its attempts that were not cut short."""
+        deliveries = {one.id: one for one in self.observer.deliveries.list(limit=_ALL)}
+        assert {one.state for one in deliveries.values()} == {DeliveryState.DELIVERED}
+        assert len(deliveries) == len({one.key for one in account.arrivals})
+        attempts = defaultdict(list)
+        with self.observer.engine.connect() as connection:
+            for one in connection.execute(select(models.attempt.c.delivery_id, models.attempt.c.number)):
+                attempts[one.delivery_id].append(one.number)
+        for number, delivery in deliveries.items():
+            assert sorted(attempts[number]) == list(range(1, delivery.attempts + 1)), delivery
 
     def _account(self) -> Account:
         arrivals = [Arrival(*one) for one in zip(self.receiver.received, self.answers, strict=False)]

@@ -17,12 +17,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+from support.clock import MovedClock
 from support.crash.account import Account, Arrival, Death
 from support.crash.life import LONGEST
 from support.crash.ordeal import Ordeal, Process, ordeal
 from support.crash.steps import STEPS, every_fall
 from support.databases import database_named
-from support.receiver import PATIENCE, Received, Receiver
+from support.local import Install
+from support.receiver import PATIENCE, Received, Receiver, by_row
+from support.shop import Product, put
 
 #: Each is tried with a part of the falls, and with all of them in the long run.
 PLACES = ("sqlite, journal", "sqlite, wal", "postgresql")
@@ -200,3 +205,26 @@ def test_a_process_ends_with_the_test_that_started_it(tmp_path: Path, receiver: 
         process.wait_until_it_writes()
         process.leash.close()  # as it is if the test is killed
         process.wait_for(1)
+
+
+@pytest.mark.xfail(reason="what was claimed is sent without a look whether the lease still runs", strict=True)
+def test_what_a_process_held_while_it_slept_is_not_sent_after_what_came_later(
+    install: Install, sessions: sessionmaker[Session], engine: Engine, receiver: Receiver, clock: MovedClock
+) -> None:
+    """A machine that is suspended while it sends: by the time it goes on, another process has sent everything."""
+    sleeper = install(sessions, deliver=False, clock=clock)
+    other = install(sessionmaker(engine), deliver=False, clock=clock)
+    sleeper.endpoints.create(receiver.url(), events=["*"])
+    put(sessions, "a", "b")
+    with sessions.begin() as session:
+        session.get_one(Product, "b").stock = 1
+
+    def sleep(_request: Received) -> None:
+        receiver.on_request = None
+        clock.advance(sleeper.settings.lease + 1)
+        other.drain()
+
+    receiver.on_request = sleep
+    sleeper.drain()
+
+    assert [one["type"] for one in by_row(receiver.received)["product", "b"]] == ["product.created", "product.updated"]

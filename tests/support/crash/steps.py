@@ -56,15 +56,17 @@ class Step:
 #: All names of the library's inside that the crash tests know.
 STEPS = {
     "take": Step("sqla_webhooks.outbox.take:take"),
-    "lead": Step("sqla_webhooks.outbox.lead:Lead.acquire", commits=1),
+    "lead": Step("sqla_webhooks.outbox.lead:Lead.acquire"),
     "coalesce": Step("sqla_webhooks.coalesce:coalesce"),
     "enrich": Step("sqla_webhooks.enrich.run:Enrichment.enrich"),
-    "publish": Step("sqla_webhooks.outbox.fan_out:FanOut.publish", commits=4),
+    "publish": Step("sqla_webhooks.outbox.fan_out:fan_out", commits=4),
+    "look": Step("sqla_webhooks.outbox.lanes:lanes"),
+    "allot": Step("sqla_webhooks.relay.allot:allot"),
     "claim": Step("sqla_webhooks.outbox.claim:claim", commits=4),
     "submit": Step("sqla_webhooks.delivery.senders:SenderPool.submit", calls=12),
     "send": Step("sqla_webhooks.delivery.send:Sender.send", calls=12),
-    "record": Step("sqla_webhooks.outbox.record:record", commits=4),
-    "announce": Step("sqla_webhooks.delivery.announce:announce", calls=12),
+    "record": Step("sqla_webhooks.outbox.record:Recording.record", commits=4),
+    "announce": Step("sqla_webhooks.delivery.announce:Announcer.attempt", calls=12),
     # The application's own transaction.
     "write": Step("support.crash.work:Writer.transact", calls=12, commits=12),
 }

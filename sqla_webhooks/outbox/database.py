@@ -294,9 +294,8 @@ _LEVELLED = frozenset({"postgresql", "mysql", "mariadb"})
 
 
 def _isolate(connection: Connection, level: IsolationLevel) -> None:
-    """For as long as we have it; unless a listener of the application's has begun to use it before us."""
-    if not connection.in_transaction():
-        connection.execution_options(isolation_level=level)
+    """For as long as we have it: the pool gives it back as it was."""
+    connection.execution_options(isolation_level=level)
 
 
 def _connected(guard: Guard | None, engine: Engine) -> Connection:

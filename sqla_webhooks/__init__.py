@@ -56,6 +56,7 @@ from sqla_webhooks.errors import (
     TimedOut,
     TLSFailed,
     WebhooksError,
+    WrongState,
 )
 from sqla_webhooks.events import (
     Answer,
@@ -71,6 +72,7 @@ from sqla_webhooks.events import (
 )
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.plugin import Webhooks, install
+from sqla_webhooks.progress import Progress
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.signals import (
     dead,
@@ -115,6 +117,7 @@ __all__ = [
     "Operation",
     "Options",
     "OutboxWriteError",
+    "Progress",
     "Retention",
     "Settings",
     "SignatureError",
@@ -123,6 +126,7 @@ __all__ = [
     "TimedOut",
     "Webhooks",
     "WebhooksError",
+    "WrongState",
     "__version__",
     "dead",
     "delivered",

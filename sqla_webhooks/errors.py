@@ -7,6 +7,7 @@ Every error of this library, in one tree.
     │   ├── InvalidURL
     │   └── InvalidSubscription
     ├── NotFound                  no endpoint, event or delivery has that id
+    ├── WrongState                a delivery that cannot be retried or cancelled any more
     ├── OutboxWriteError          raised out of flush(): the change cannot be recorded
     ├── BulkLimitExceeded         a bulk statement about more rows than one may be
     ├── DatabaseBusy              the only connection is inside the application's transaction
@@ -54,6 +55,10 @@ class InvalidSubscription(EndpointError):
 
 class NotFound(WebhooksError, LookupError):
     """No endpoint, event or delivery has the id that was asked for."""
+
+
+class WrongState(WebhooksError):
+    """A delivery cannot be retried or cancelled as it stands: it was delivered, or its endpoint was deleted."""
 
 
 class OutboxWriteError(WebhooksError):

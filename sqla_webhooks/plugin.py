@@ -133,8 +133,8 @@ class Webhooks:
         settings: What it was told.
         engine: The database where its tables are.
         endpoints: Where events go: create, get, list, update, disable, enable, delete.
-        events: What was made public: list, get.
-        deliveries: What was sent, and what came of it: list, get, attempts.
+        events: What was made public: list, get, replay, replay_all.
+        deliveries: What was sent, and what came of it: list, get, attempts, retry, retry_all, cancel, cancel_all.
     """
 
     settings: Settings
@@ -159,8 +159,8 @@ class Webhooks:
         self._thread = self._make_thread()
         self._capture = self._make_capture(factory.listened)
         self.endpoints = self._make_endpoints()
-        self.events = Events(self._database)
-        self.deliveries = Deliveries(self._database)
+        self.events = Events(self._database, clock=settings.clock, due=self._thread.ring)
+        self.deliveries = Deliveries(self._database, clock=settings.clock, due=self._thread.ring)
         self._begin()
 
     def enricher(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, or_, select
+from sqlalchemy import Connection, select
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Operation, StoredEvent
+from sqla_webhooks.outbox.sought import JOINED, STATE, Sought
 
 _event, _endpoint, _delivery, _attempt = models.event, models.endpoint, models.delivery, models.attempt
 
@@ -21,29 +22,17 @@ _EVENTS = select(
     _event.c.payload,
 )
 
-# What waits for an endpoint that is disabled or deleted stays as it is in the table, so that neither touches it.
-_STATE = case(
-    (_delivery.c.state != DeliveryState.PENDING, _delivery.c.state),
-    (_endpoint.c.deleted_at.is_not(None), DeliveryState.CANCELLED),
-    (_endpoint.c.enabled.is_(False), DeliveryState.HELD),
-    else_=_delivery.c.state,
-)
-
-_DELIVERIES = (
-    select(
-        _delivery.c.id,
-        _event.c.public_id.label("event_id"),
-        _event.c.type,
-        _endpoint.c.public_id.label("endpoint_id"),
-        _STATE.label("state"),
-        _delivery.c.attempts,
-        _delivery.c.next_attempt_at,
-        _delivery.c.created_at,
-        _delivery.c.finished_at,
-    )
-    .join(_event, _delivery.c.event_id == _event.c.id)
-    .join(_endpoint, _delivery.c.endpoint_id == _endpoint.c.id)
-)
+_DELIVERIES = select(
+    _delivery.c.id,
+    _event.c.public_id.label("event_id"),
+    _event.c.type,
+    _endpoint.c.public_id.label("endpoint_id"),
+    STATE.label("state"),
+    _delivery.c.attempts,
+    _delivery.c.next_attempt_at,
+    _delivery.c.created_at,
+    _delivery.c.finished_at,
+).select_from(JOINED)
 
 
 def events(connection: Connection, limit: int, *, type: str | None = None) -> list[StoredEvent]:
@@ -59,41 +48,14 @@ def event(connection: Connection, public_id: str) -> StoredEvent | None:
     return None if row is None else _stored_event(row)
 
 
-def deliveries(
-    connection: Connection,
-    limit: int,
-    *,
-    state: DeliveryState | None = None,
-    event_id: str | None = None,
-    endpoint_id: str | None = None,
-) -> list[Delivery]:
-    """The newest deliveries, newest first."""
-    query = _DELIVERIES.order_by(_delivery.c.id.desc()).limit(limit)
-    if state is not None:
-        query = query.where(_is(state))
-    if event_id is not None:
-        query = query.where(_event.c.public_id == event_id)
-    if endpoint_id is not None:
-        query = query.where(_endpoint.c.public_id == endpoint_id)
+def deliveries(connection: Connection, limit: int, *, sought: Sought) -> list[Delivery]:
+    """The newest of those deliveries, newest first."""
+    query = _DELIVERIES.where(*sought.conditions()).order_by(_delivery.c.id.desc()).limit(limit)
     return [_shown(row) for row in connection.execute(query)]
 
 
-def _is(state: DeliveryState) -> ColumnElement[bool]:
-    """Whether a delivery shows that state; what is finished is found by an index."""
-    pending = _delivery.c.state == DeliveryState.PENDING
-    there = _endpoint.c.deleted_at.is_(None)
-    match state:
-        case DeliveryState.PENDING:
-            return and_(pending, there, _endpoint.c.enabled.is_(True))
-        case DeliveryState.HELD:
-            return and_(pending, there, _endpoint.c.enabled.is_(False))
-        case DeliveryState.CANCELLED:
-            return or_(_delivery.c.state == state, and_(pending, _endpoint.c.deleted_at.is_not(None)))
-        case _:
-            return _delivery.c.state == state
-
-
 def delivery(connection: Connection, number: int) -> Delivery | None:
+    """The delivery of that number."""
     row = connection.execute(_DELIVERIES.where(_delivery.c.id == number)).first()
     return None if row is None else _shown(row)
 

@@ -129,7 +129,9 @@ def _delivery_row(route: _Route, event: dict[str, Any], number: int, *, now: dat
         "state": DeliveryState.CANCELLED if route.dropped else DeliveryState.PENDING,
         "attempts": 0,
         "lane": None if route.dropped else lane_of(route.endpoint_id, retry=False),
-        **queue.places(route.endpoint_id, event, ordered=route.ordering and not route.dropped),
+        **queue.places(
+            route.endpoint_id, event["row_key"], event["former_key"], ordered=route.ordering and not route.dropped
+        ),
         "created_at": now,
         "finished_at": now if route.dropped else None,
     }

@@ -17,6 +17,10 @@ So the first locks the last delivery of each queue before it looks. Either it
 sees that one finished, or the transaction that finishes it waits, and then
 sees the new delivery and makes it due. SQLite has one writer, and no such race.
 
+Who comes to the middle of a queue, to take a delivery out or to put one back,
+locks the head first (`lock_heads`): no head is finished without its lock, so
+nothing is made due meanwhile.
+
 What waits for a disabled endpoint stays as it is: nobody looks at its lanes.
 """
 
@@ -28,7 +32,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Subquery, func, insert, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, bindparam, func, insert, select, union_all, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import DeliveryState
@@ -36,6 +40,10 @@ from sqla_webhooks.outbox.database import chunks
 
 _delivery = models.delivery
 _KEYS = (_delivery.c.ordering_key, _delivery.c.former_key)
+
+
+class Moved(Exception):
+    """A queue has gone on since it was looked at: to be tried again, from the begin of the transaction."""
 
 
 def row_key(resource: str, table: str, resource_id: str) -> int:
@@ -48,11 +56,16 @@ def row_key(resource: str, table: str, resource_id: str) -> int:
     return _number(f"{resource}\0{table}\0{resource_id}".encode())
 
 
-def places(endpoint_id: int, event: Mapping[str, Any], *, ordered: bool) -> dict[str, int | None]:
-    """The keys of the queues in which a delivery of *event*, a row of ours, stands."""
+def places(endpoint_id: int, row: int, former_row: int | None, *, ordered: bool) -> dict[str, int | None]:
+    """
+    The keys of the queues in which a delivery stands.
+
+    Args:
+        row, former_row: The `row_key` and the `former_key` of its event.
+    """
     return {
-        "ordering_key": _key(endpoint_id, event["row_key"]) if ordered else None,
-        "former_key": _key(endpoint_id, event["former_key"]) if ordered else None,
+        "ordering_key": _key(endpoint_id, row) if ordered else None,
+        "former_key": _key(endpoint_id, former_row) if ordered else None,
     }
 
 
@@ -154,6 +167,80 @@ def advance(connection: Connection, keys: Collection[int], *, now: datetime) -> 
             )
             .values(next_attempt_at=now)
         )
+
+
+def lock_heads(connection: Connection, keys: Collection[int]) -> set[int]:
+    """
+    The first delivery of each queue, which is finished by nobody else before this transaction ends.
+
+    Before anything but these is locked, for so does everybody.
+
+    Raises:
+        Moved: One of them was finished meanwhile.
+    """
+    first: dict[int, int] = {}
+    _firsts(connection, keys, first)
+    places: dict[int, list[int | None]] = {}
+    for some in chunks(sorted(set(first.values()))):
+        locked = select(_delivery.c.id, *_KEYS).where(_delivery.c.id.in_(some)).order_by(_delivery.c.id)
+        places.update((number, both) for number, *both in connection.execute(locked.with_for_update()))
+    if any(key not in places.get(number, ()) for key, number in first.items()):
+        raise Moved
+    return set(first.values())
+
+
+_PUT_BACK = (
+    update(_delivery)
+    .where(_delivery.c.id == bindparam("number"))
+    .values(
+        state=DeliveryState.PENDING,
+        attempts=0,
+        first_attempt_at=None,
+        finished_at=None,
+        lease_token=None,
+        lane=bindparam("to"),
+        next_attempt_at=bindparam("due"),
+        ordering_key=bindparam("key"),
+        former_key=bindparam("former"),
+    )
+)
+
+
+def put_back(connection: Connection, deliveries: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
+    """
+    Let finished deliveries wait again, each in its place; the first of a queue is due now.
+
+    What stands behind one of them and is due already is held back, and what
+    waits for a retry loses its time, unless it is being sent. Nobody else may
+    put anything into the queues meanwhile.
+
+    Args:
+        deliveries: Rows of ours, with their `id`, `lane` and keys.
+
+    Raises:
+        Moved: As for `lock_heads`; nothing was written.
+    """
+    keys = {key for one in deliveries for key in keys_of(one)}
+    before = lock_heads(connection, keys)
+    connection.execute(_PUT_BACK, [_put_back_row(one, now=now) for one in deliveries])
+    _hold_back(connection, before.difference(_heads(connection, keys)))
+    advance(connection, keys, now=now)
+
+
+def _put_back_row(one: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    return {
+        "number": one["id"],
+        "to": one["lane"],
+        "due": None if keys_of(one) else now,
+        "key": one["ordering_key"],
+        "former": one["former_key"],
+    }
+
+
+def _hold_back(connection: Connection, numbers: Collection[int]) -> None:
+    for some in chunks(sorted(numbers)):
+        unsent = (_delivery.c.id.in_(some), _delivery.c.next_attempt_at.is_not(None), _delivery.c.lease_token.is_(None))
+        connection.execute(update(_delivery).where(*unsent).values(next_attempt_at=None))
 
 
 def make_due(connection: Connection, lane: int, *, now: datetime) -> None:

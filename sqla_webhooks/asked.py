@@ -1,0 +1,79 @@
+"""What people ask of what is kept, checked before anything is looked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.events import DeliveryState
+
+#: As `DeliveryState`, or in a word.
+State: TypeAlias = DeliveryState | Literal["pending", "delivered", "dead", "held", "cancelled"]
+Unfinished: TypeAlias = DeliveryState | Literal["pending", "held", "dead"]
+
+#: More rows than anybody can want at once, and few enough for every database's LIMIT.
+_MOST = 2**31 - 1
+
+_EXAMPLES = {"event": "evt_…", "endpoint": "ep_…", "type": "order.created"}
+
+
+def state_of(given: object, among: Collection[DeliveryState] = tuple(DeliveryState)) -> DeliveryState:
+    """
+    A state, in whatever form it was given.
+
+    Raises:
+        ConfigurationError: As for all checks here: the message says what to write instead.
+    """
+    for state in among:
+        if given == state:
+            return state
+    message = f"state is {given!r}: the states are {', '.join(among)}"
+    raise ConfigurationError(message)
+
+
+def check_number(given: object) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < 2**63:
+        message = f"a delivery is named by its number, not by {_kind(given)}: write delivery.id"
+        raise ConfigurationError(message)
+
+
+def check_event_id(given: object) -> None:
+    if not isinstance(given, str):
+        message = f"an event is named by its id, a text like 'evt_…', not by {_kind(given)}"
+        raise ConfigurationError(message)
+
+
+def check_endpoint_id(given: object) -> None:
+    if not isinstance(given, str):
+        message = f"an endpoint is named by its id, a text like 'ep_…', not by {_kind(given)}: write endpoint.id"
+        raise ConfigurationError(message)
+
+
+def check_limit(given: object) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _MOST:
+        message = f"limit is {given!r}: give a whole number from 1 to {_MOST}"
+        raise ConfigurationError(message)
+
+
+def check_texts(**texts: object) -> None:
+    """Texts by their arguments' names; None where none was given."""
+    for name, given in texts.items():
+        if given is not None and not isinstance(given, str):
+            message = f"{name} is {_kind(given)}: give a text like {_EXAMPLES[name]!r}"
+            raise ConfigurationError(message)
+
+
+def check_times(**times: object) -> None:
+    """Instants by their arguments' names; None where none was given."""
+    for name, given in times.items():
+        if given is not None and (not isinstance(given, datetime) or given.utcoffset() is None):
+            message = f"{name} is {_kind(given)}: give a datetime with a time zone, such as datetime.now(UTC)"
+            raise ConfigurationError(message)
+
+
+def _kind(given: object) -> str:
+    """Short: the repr of a value of ours is not."""
+    return type(given).__name__ if dataclasses.is_dataclass(given) else f"{type(given).__name__} {given!r}"

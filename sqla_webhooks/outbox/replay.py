@@ -1,0 +1,159 @@
+"""
+Events that are kept are given to an endpoint again, or for the first time.
+
+In the caller's thread, a page of events at most in one short write transaction
+(see `reopen.steadily`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+
+from sqla_webhooks import encoding, models
+from sqla_webhooks.errors import NotFound
+from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.models import lane_of
+from sqla_webhooks.outbox import queue, reopen
+from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.pages import Pages
+from sqla_webhooks.subscriptions import Patterns
+
+_delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
+
+_FINISHED = frozenset(DeliveryState) - {DeliveryState.PENDING, DeliveryState.HELD}
+
+
+def replay(database: Database, event_id: str, *, endpoint_id: str, now: datetime) -> int:
+    """
+    Give one event to an endpoint, unless it waits for it already; the number of its delivery.
+
+    Raises:
+        NotFound: There is no such event, or no such endpoint.
+    """
+    return reopen.steadily(database, lambda connection: _replay(connection, event_id, endpoint_id=endpoint_id, now=now))
+
+
+def replayable(
+    database: Database,
+    endpoint_id: str,
+    *,
+    type: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    again: datetime | None,
+) -> Pages:
+    """
+    The events that `replay_all` can be about.
+
+    Args:
+        type: Only those of this type; by default those to which the endpoint has subscribed.
+        since, until: When they happened: at or after the one, before the other.
+        again: Also those that were delivered by then.
+
+    Raises:
+        NotFound: There is no such endpoint.
+    """
+    with database.read() as connection:
+        endpoint = _find_endpoint(connection, endpoint_id)
+        types = [type] if type is not None else _subscribed_types(connection, endpoint)
+    query = _events_of(endpoint.id, again).where(_event.c.type.in_(types))
+    if since is not None:
+        query = query.where(_event.c.occurred_at >= since)
+    if until is not None:
+        query = query.where(_event.c.occurred_at < until)
+    return Pages.of(database, _event.c.id, query)
+
+
+def replay_page(
+    database: Database, numbers: Sequence[int], *, endpoint_id: str, again: datetime | None, now: datetime
+) -> None:
+    """
+    Give these events to an endpoint, but for those that wait for it, or were given to it meanwhile.
+
+    Raises:
+        NotFound: The endpoint is not there, or no longer.
+    """
+    reopen.steadily(
+        database, lambda connection: _give(connection, numbers, endpoint_id=endpoint_id, again=again, now=now)
+    )
+
+
+def _events_of(endpoint: int, again: datetime | None) -> Select[Any]:
+    """The events that the endpoint was not given, has not taken, or took so long ago."""
+    of_it = and_(_delivery.c.event_id == _event.c.id, _delivery.c.endpoint_id == endpoint)
+    may: list[ColumnElement[bool]] = [_delivery.c.id.is_(None), _delivery.c.state.in_(reopen.NOT_TAKEN)]
+    if again is not None:
+        may.append(and_(_delivery.c.state == DeliveryState.DELIVERED, _delivery.c.finished_at <= again))
+    return select(_event.c.id).select_from(_event.outerjoin(_delivery, of_it)).where(or_(*may))
+
+
+def _subscribed_types(connection: Connection, endpoint: Any) -> list[str]:
+    patterns = Patterns.of(encoding.loads(endpoint.events))
+    return [one for one in connection.execute(select(_event.c.type).distinct()).scalars() if patterns.match(one)]
+
+
+def _replay(connection: Connection, event_id: str, *, endpoint_id: str, now: datetime) -> int:
+    endpoint = _find_endpoint(connection, endpoint_id)
+    event = connection.execute(select(_event.c.id).where(_event.c.public_id == event_id)).scalar()
+    if event is None:
+        message = f"no event has the id {event_id!r}; webhooks.events.list() shows the newest"
+        raise NotFound(message)
+    _give_to(connection, endpoint, [event], now=now)
+    number: int | None = connection.execute(_numbers([event], endpoint.id)).scalar()
+    if number is None:
+        raise queue.Moved  # the event has just been removed, for its age
+    return number
+
+
+def _give(
+    connection: Connection, numbers: Sequence[int], *, endpoint_id: str, again: datetime | None, now: datetime
+) -> None:
+    endpoint = _find_endpoint(connection, endpoint_id)
+    still = _events_of(endpoint.id, again).where(_event.c.id.in_(numbers))
+    _give_to(connection, endpoint, connection.execute(still).scalars().all(), now=now)
+
+
+def _find_endpoint(connection: Connection, public_id: str) -> Any:
+    there = (_endpoint.c.public_id == public_id, _endpoint.c.deleted_at.is_(None))
+    for row in connection.execute(select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.ordering).where(*there)):
+        return row
+    message = (
+        f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
+    )
+    raise NotFound(message)
+
+
+def _give_to(connection: Connection, endpoint: Any, events: Sequence[int], *, now: datetime) -> None:
+    """A delivery for each event that has none; one that is finished waits again, in its old place."""
+    rows = reopen.found(connection, connection.execute(_numbers(events, endpoint.id)).scalars().all())
+    reopen.put_back(connection, rows, states=_FINISHED, now=now)
+    given = {row.event_id for row in rows}
+    fresh = (
+        select(_event.c.id, _event.c.row_key, _event.c.former_key)
+        .where(_event.c.id.in_([one for one in events if one not in given]))
+        .order_by(_event.c.id)
+        .with_for_update(read=True)  # or they may be removed, for their age
+    )
+    deliveries = [_delivery_row(endpoint, row, now=now) for row in connection.execute(fresh)]
+    queue.enqueue(connection, deliveries, now=now)
+
+
+def _numbers(events: Collection[int], endpoint: int) -> Select[Any]:
+    return select(_delivery.c.id).where(_delivery.c.event_id.in_(sorted(events)), _delivery.c.endpoint_id == endpoint)
+
+
+def _delivery_row(endpoint: Any, event: Any, *, now: datetime) -> dict[str, Any]:
+    return {
+        "event_id": event.id,
+        "endpoint_id": endpoint.id,
+        "state": DeliveryState.PENDING,
+        "attempts": 0,
+        "lane": lane_of(endpoint.id, retry=False),
+        **queue.places(endpoint.id, event.row_key, event.former_key, ordered=endpoint.ordering),
+        "created_at": now,
+        "finished_at": None,
+    }

@@ -185,8 +185,8 @@ def four_of_one_row(
     install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock, engine: Engine
 ) -> Webhooks:
     """The first of a row is dead, the second waits for its retry, and two more wait for that."""
-    webhooks = install(sessions, deliver=False, clock=clock, stop=lambda state: outcomes.pop(0))
-    outcomes = [True, False]
+    gives_up = [True, False]
+    webhooks = install(sessions, deliver=False, clock=clock, stop=lambda state: gives_up.pop(0))
     webhooks.endpoints.create(receiver.url(), events=["*"])
     receiver.answer(500, 500)
     put(sessions, "a")

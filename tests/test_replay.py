@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine
@@ -261,9 +262,7 @@ def test_two_callers_at_once_make_one_delivery(install: Install, shared: Engine,
     webhooks.drain()
     endpoint = webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
     threads = [aside(lambda: webhooks.events.replay_all(endpoint=endpoint.id)) for _ in range(2)]
-    threads += [
-        aside(lambda event=event: webhooks.events.replay(event, endpoint=endpoint.id)) for event in ids(webhooks)
-    ]
+    threads += [aside(partial(webhooks.events.replay, event, endpoint=endpoint.id)) for event in ids(webhooks)]
     for thread, _ in threads:
         thread.join()
     assert [came for _, came in threads if isinstance(came[0], Exception)] == []

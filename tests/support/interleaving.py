@@ -1,0 +1,73 @@
+"""Two transactions, the one held before its commit until the other has come as far as it can."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from support.receiver import PATIENCE
+from support.threads import Gate, aside
+
+
+@contextmanager
+def commit_held(engine: Engine, statement: str) -> Iterator[Gate]:
+    """A gate before the first commit of a transaction in which there was such a statement."""
+    gate = Gate()
+    made: dict[Any, list[str]] = defaultdict(list)
+    held: list[Any] = []
+
+    def note(connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        made[connection.connection.dbapi_connection].append(text)
+
+    def hold(connection: Any) -> None:
+        texts = made.pop(connection.connection.dbapi_connection, [])
+        if not held and any(statement in text for text in texts):
+            held.append(connection)
+            gate()
+
+    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "commit", hold)
+    try:
+        yield gate
+    finally:
+        gate.open()
+        event.remove(engine, "commit", hold)
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def reached(engine: Engine, statement: str) -> Iterator[threading.Event]:
+    """Set when such a statement is about to be made."""
+    there = threading.Event()
+
+    def note(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        if statement in text:
+            there.set()
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield there
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def running(engine: Engine, call: Any, *, until: str) -> Iterator[list[Any]]:
+    """*call* in a thread, once it makes such a statement, or has ended; in the end, what it returned or raised."""
+    with reached(engine, until) as there:
+        thread, came = aside(lambda: _then(call, there))
+        assert there.wait(PATIENCE)
+    yield came
+    thread.join()
+
+
+def _then(call: Any, there: threading.Event) -> Any:
+    try:
+        return call()
+    finally:
+        there.set()

@@ -1,0 +1,176 @@
+"""
+What is put right by hand while a relay is at work on the same row: nothing is left that nobody wakes.
+
+Each race is run in the one order and in the other: who comes first is held
+before the commit until the other has come as far as the locks let it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, sessionmaker
+from support.databases import Database
+from support.interleaving import commit_held, reached, running
+from support.local import Install
+from support.queues import awake, faults
+from support.receiver import PATIENCE, Receiver
+from support.shop import Base, Product, put
+from support.threads import Gate, aside
+
+from sqla_webhooks import Delivery, Drained, Webhooks
+
+pytestmark = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+
+RECORDS, RECORDED = "lease_token=webhook_delivery.lease_token", "INSERT INTO webhook_attempt"
+LOCKS, WRITES = "FOR UPDATE", "UPDATE webhook_delivery"
+FANS_OUT, FANNED_OUT = "UPDATE webhook_lease", "INSERT INTO webhook_delivery"
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[Engine]:
+    """Where who meets another's lock waits for it."""
+    with Database(database.name, database.url).engine() as engine:
+        Base.metadata.create_all(engine)
+        yield engine
+
+
+def sell(sessions: sessionmaker[Session], sku: str, *stocks: int) -> None:
+    for stock in stocks:
+        with sessions.begin() as session:
+            session.get_one(Product, sku).stock = stock
+
+
+@pytest.fixture
+def three(webhooks: Webhooks, sessions: sessionmaker[Session], receiver: Receiver, gate: Gate) -> Iterator[Webhooks]:
+    """Three of one row, the first of which is being sent, and held by the receiver."""
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    put(sessions, "a")
+    sell(sessions, "a", 1, 2)
+    receiver.on_request = gate
+    thread, came = aside(webhooks.drain)
+    gate.wait()
+    yield webhooks
+    gate.open()
+    thread.join()
+    assert not isinstance(came[0], Exception)
+
+
+def relay_comes_first(engine: Engine, gate: Gate, call: Callable[[], object]) -> None:
+    """The result of the first is about to be committed when *call* is made."""
+    with commit_held(engine, RECORDED) as commit:
+        gate.open()
+        commit.wait()
+        with running(engine, call, until=LOCKS) as came:
+            commit.open()
+    assert not isinstance(came[0], Exception)
+
+
+def relay_comes_second(engine: Engine, gate: Gate, call: Callable[[], object]) -> None:
+    """*call* is about to be committed when the result of the first comes."""
+    with commit_held(engine, WRITES) as commit, running(engine, call, until=WRITES) as came:
+        commit.wait()
+        with reached(engine, RECORDS) as records:
+            gate.open()
+            assert records.wait(PATIENCE)
+        commit.open()
+    assert not isinstance(came[0], Exception)
+
+
+Race = Callable[[Engine, Gate, Callable[[], object]], None]
+both_orders = pytest.mark.parametrize("race", [relay_comes_first, relay_comes_second])
+
+
+@both_orders
+def test_one_is_cancelled_whose_turn_is_coming(three: Webhooks, engine: Engine, gate: Gate, race: Race) -> None:
+    race(engine, gate, lambda: three.deliveries.cancel(2))
+    three.drain()
+    assert [one.state.value for one in three.deliveries.list()] == ["delivered", "cancelled", "delivered"]
+    assert faults(engine) == []
+
+
+@both_orders
+def test_one_is_retried_behind_what_is_being_sent(three: Webhooks, engine: Engine, gate: Gate, race: Race) -> None:
+    three.deliveries.cancel(2)
+    three.deliveries.cancel(3)
+    race(engine, gate, lambda: three.deliveries.retry(3))
+    three.drain()
+    assert [one.state.value for one in three.deliveries.list()] == ["delivered", "cancelled", "delivered"]
+    assert faults(engine) == []
+
+
+@pytest.fixture
+def cancelled(webhooks: Webhooks, sessions: sessionmaker[Session], receiver: Receiver) -> Webhooks:
+    """One that was cancelled, and a later change of its row that no relay has seen."""
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    put(sessions, "a")
+    webhooks.endpoints.disable(webhooks.endpoints.list()[0].id)
+    webhooks.drain()
+    webhooks.deliveries.cancel(1)
+    sell(sessions, "a", 1)
+    return webhooks
+
+
+def test_one_is_retried_before_what_is_being_fanned_out(cancelled: Webhooks, engine: Engine) -> None:
+    with commit_held(engine, FANNED_OUT) as commit, running(engine, cancelled.drain, until=FANNED_OUT) as drained:
+        commit.wait()
+        with running(engine, lambda: cancelled.deliveries.retry(1), until=FANS_OUT) as retried:
+            commit.open()
+    assert isinstance(drained[0], Drained)
+    assert isinstance(retried[0], Delivery)
+    assert awake(engine) == [1]
+    assert faults(engine) == []
+
+
+def test_one_is_fanned_out_behind_what_is_being_retried(cancelled: Webhooks, engine: Engine) -> None:
+    with (
+        commit_held(engine, WRITES) as commit,
+        running(engine, lambda: cancelled.deliveries.retry(1), until=WRITES) as retried,
+    ):
+        commit.wait()
+        with running(engine, cancelled.drain, until=FANS_OUT) as drained:
+            commit.open()
+    assert isinstance(drained[0], Drained)
+    assert isinstance(retried[0], Delivery)
+    assert awake(engine) == [1]
+    assert faults(engine) == []
+
+
+def test_what_is_put_right_by_hand_while_relays_send(
+    install: Install, sessions: sessionmaker[Session], receiver: Receiver, engine: Engine
+) -> None:
+    """Two relays' threads, and three people who retry, cancel and replay whatever there is."""
+    webhooks = install(sessions, batch_window=0, poll_interval=0.05, wait=lambda state: 0.01)
+    twin = install(sessionmaker(engine), batch_window=0, poll_interval=0.05, wait=lambda state: 0.01)
+    endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
+    over = threading.Event()
+
+    def retry() -> None:
+        while not over.is_set():
+            webhooks.deliveries.cancel_all(state="pending")
+            webhooks.deliveries.cancel_all(state="dead")
+
+    def replay() -> None:
+        while not over.is_set():
+            twin.events.replay_all(endpoint=endpoint.id)
+            twin.deliveries.retry_all()
+
+    people = [aside(retry), aside(replay)]
+    put(sessions, *"abc")
+    for stock in range(1, 11):
+        for sku in "abc":
+            sell(sessions, sku, stock)
+    over.set()
+    for thread, _ in people:
+        thread.join()
+    assert [came for _, came in people] == [[None], [None]]
+    webhooks.events.replay_all(endpoint=endpoint.id)
+    twin.uninstall()
+    webhooks.stop()
+    webhooks.drain()
+    assert faults(engine) == []
+    assert {one.state.value for one in webhooks.deliveries.list(limit=1000)} == {"delivered"}
+    assert {one.id for one in webhooks.events.list(limit=1000)} == set(receiver.ids)

@@ -72,7 +72,7 @@ from sqla_webhooks.events import (
 )
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.plugin import Webhooks, install
-from sqla_webhooks.progress import Progress
+from sqla_webhooks.progress import Progress, Pruned
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.signals import (
     dead,
@@ -118,6 +118,7 @@ __all__ = [
     "Options",
     "OutboxWriteError",
     "Progress",
+    "Pruned",
     "Retention",
     "Settings",
     "SignatureError",

@@ -210,7 +210,13 @@ def _partial(name: str, first: Column[Any], *rest: Column[Any]) -> None:
 _partial("ix_webhook_delivery_lane", delivery.c.lane, delivery.c.next_attempt_at, delivery.c.id)
 _partial("ix_webhook_delivery_order", delivery.c.ordering_key, delivery.c.id)
 _partial("ix_webhook_delivery_former", delivery.c.former_key, delivery.c.id)
-_partial("ix_webhook_delivery_finished", delivery.c.finished_at, delivery.c.id)
+_finished = delivery.c.finished_at.is_not(None)
+Index(
+    "ix_webhook_delivery_finished",
+    *(delivery.c.state, delivery.c.finished_at, delivery.c.id),
+    sqlite_where=_finished,
+    postgresql_where=_finished,
+)
 _dead = delivery.c.state == "dead"
 Index("ix_webhook_delivery_dead", delivery.c.state, delivery.c.id, sqlite_where=_dead, postgresql_where=_dead)
 
@@ -234,7 +240,7 @@ attempt = Table(
     Column("detail", Text, nullable=False),
 )
 
-#: Who may turn outbox rows into events. One row.
+#: Who may turn outbox rows into events, and who does the upkeep. A row for each.
 lease = Table(
     "webhook_lease",
     metadata,

@@ -39,10 +39,13 @@ from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.lead import Lead
 from sqla_webhooks.outbox.publish import Publication
 from sqla_webhooks.outbox.record import Recording
+from sqla_webhooks.outbox.retention import prune_all
+from sqla_webhooks.progress import Pruned
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.relay.retirements import Retirements
 from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
+from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
 
 logger = logging.getLogger(__name__)
@@ -203,6 +206,20 @@ class Webhooks:
         self._check_installed()
         return self._thread.drain(timeout)
 
+    def prune(self, progress: Callable[[Pruned], object] | None = None) -> Pruned:
+        """
+        Remove now what is older than `retention` says, in this thread. The relay does it by itself, little by little.
+
+        In short transactions; broken off and called again, it goes on.
+
+        Args:
+            progress: Called after each of them with what was removed so far.
+
+        Raises:
+            DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
+        """
+        return self._database.run(partial(prune_all, self._database, self.settings, progress=progress))
+
     def start(self) -> None:
         """
         Start the relay's thread, if it does not run. `install()` has done it, unless `deliver=False`.
@@ -297,6 +314,7 @@ class Webhooks:
             retirements=Retirements(
                 database, publication, disable_after=settings.disable_after, render=render, announcer=announcer
             ),
+            upkeep=Upkeep(database, settings),
             announcer=announcer,
         )
 

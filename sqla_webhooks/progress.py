@@ -21,5 +21,17 @@ class Progress:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows were removed for their age."""
+
+    attempts: int = 0
+    deliveries: int = 0
+    events: int = 0
+
+    def __add__(self, other: Pruned) -> Pruned:
+        return Pruned(self.attempts + other.attempts, self.deliveries + other.deliveries, self.events + other.events)
+
+
 #: Called after each batch, in the caller's thread, outside of transactions. If it raises, the call ends with that.
 Report: TypeAlias = Callable[[Progress], object]

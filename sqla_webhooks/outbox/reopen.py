@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from sqla_webhooks import models
 from sqla_webhooks.errors import NotFound, WrongState
@@ -44,6 +44,7 @@ _FOUND = (
         _event.c.former_key.label("former_row_key"),
         _endpoint.c.public_id,
         _endpoint.c.ordering,
+        _endpoint.c.enabled,
         _endpoint.c.deleted_at,
     )
     .select_from(JOINED)
@@ -95,8 +96,8 @@ def cancel(database: Database, number: int, *, now: datetime) -> None:
 
 def cancel_page(database: Database, numbers: Collection[int], *, dead: bool, now: datetime) -> None:
     """Take these out of their queues, if they are still *dead*, or still wait."""
-    states = {DeliveryState.DEAD if dead else DeliveryState.PENDING}
-    steadily(database, lambda connection: take_out(connection, found(connection, numbers), states=states, now=now))
+    still = _delivery.c.state == (DeliveryState.DEAD if dead else DeliveryState.PENDING)
+    steadily(database, lambda connection: take_out(connection, found(connection, numbers), still=still, now=now))
 
 
 def steadily(database: Database, step: Callable[[Connection], T]) -> T:
@@ -116,8 +117,7 @@ def put_back(connection: Connection, rows: Sequence[Any], *, states: Collection[
     """
     Let finished deliveries wait again, each in its place, their attempts counted anew.
 
-    In `steadily`. Left alone are those in none of *states*, and those whose
-    endpoint was deleted.
+    In `steadily`. Left alone are those in none of *states*.
     """
     again = [
         {
@@ -126,28 +126,30 @@ def put_back(connection: Connection, rows: Sequence[Any], *, states: Collection[
             **queue.places(row.endpoint_id, row.row_key, row.former_row_key, ordered=row.ordering),
         }
         for row in rows
-        if row.state in states and row.deleted_at is None
+        if row.state in states
     ]
     if again:
         queue.put_back(connection, again, now=now)
 
 
-def take_out(connection: Connection, rows: Sequence[Any], *, states: Collection[DeliveryState], now: datetime) -> int:
+def take_out(connection: Connection, rows: Sequence[Any], *, still: ColumnElement[bool], now: datetime) -> int:
     """
     Cancel deliveries, and let go on what waits behind them; how many there were.
 
-    In `steadily`. Left alone are those in none of *states*.
+    In `steadily`.
+
+    Args:
+        still: What must be true of them; asked of their rows once these are locked, for a relay may claim or record
+            them at this very moment.
     """
-    there = [row for row in rows if row.state in states]
-    keys = {key for row in there for key in (row.ordering_key, row.former_key) if key is not None}
+    keys = {key for row in rows for key in (row.ordering_key, row.former_key) if key is not None}
     queue.lock_heads(connection, keys)
-    # Their own rows: a relay may claim or record them at this very moment.
-    locked = select(_delivery.c.id).where(_delivery.c.id.in_([row.id for row in there]), _delivery.c.state.in_(states))
-    still = list(connection.execute(locked.order_by(_delivery.c.id).with_for_update()).scalars())
-    if still:
-        which = _delivery.c.id.in_(still)
+    locked = select(_delivery.c.id).where(_delivery.c.id.in_([row.id for row in rows]), still)
+    numbers = list(connection.execute(locked.order_by(_delivery.c.id).with_for_update()).scalars())
+    if numbers:
+        which = _delivery.c.id.in_(numbers)
         queue.finish(connection, which, state=DeliveryState.CANCELLED, keys=keys, now=now)
-    return len(still)
+    return len(numbers)
 
 
 def _retry(connection: Connection, number: int, *, now: datetime) -> None:
@@ -172,7 +174,8 @@ def _cancel(connection: Connection, number: int, *, now: datetime) -> None:
     if row.state == DeliveryState.DELIVERED:
         message = f"delivery {number} cannot be cancelled: it was delivered"
         raise WrongState(message)
-    if row.state != DeliveryState.CANCELLED and not take_out(connection, [row], states={row.state}, now=now):
+    still = _delivery.c.state == row.state
+    if row.state != DeliveryState.CANCELLED and not take_out(connection, [row], still=still, now=now):
         raise queue.Moved  # a relay has just recorded it
 
 

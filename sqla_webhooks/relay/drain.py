@@ -58,11 +58,11 @@ def drain(
         turn = _turn(relay, senders)
         events, attempts = events + turn.events, attempts + turn.sent
         in_flight = others is not None and bool(others.under_way)
-        if not (turn.busy or turn.led_elsewhere or in_flight):
+        if not (turn.busy or turn.upkeep or turn.led_elsewhere or in_flight):
             return Drained(events, attempts, complete=True)
         if clock.monotonic() >= deadline or ended():
             return Drained(events, attempts, complete=False)
-        if not turn.busy:
+        if not (turn.busy or turn.upkeep):
             clock.wait(threading.Event(), _GLANCE)
         if others is not None:
             relay.record(others)

@@ -1,5 +1,5 @@
 """
-The relay's path, once through: take, coalesce, leave out, enrich, fan out, allot, claim, send, record.
+The relay's path, once through: take, coalesce, leave out, enrich, fan out, allot, claim, send, record; and the upkeep.
 
 No step calls the next; they are all called here. Each database step is one
 short transaction of its own, and none is open while an enricher's code, a
@@ -35,6 +35,7 @@ from sqla_webhooks.outbox.record import Recorded, Recording
 from sqla_webhooks.outbox.take import Batch, take
 from sqla_webhooks.relay.allot import Allotment, allot
 from sqla_webhooks.relay.retirements import Retirements
+from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.relay.windows import Windows
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class Turn:
     backlog: bool = False
     #: Whether the outbox waits for another relay, which leads.
     led_elsewhere: bool = False
+    #: Whether there may be more of the upkeep to do.
+    upkeep: bool = False
     #: When more may be due, if nothing else happens.
     next_at: datetime | None = None
 
@@ -89,6 +92,7 @@ class Steps:
     publication: Publication
     recording: Recording
     retirements: Retirements
+    upkeep: Upkeep
     announcer: Announcer
 
 
@@ -140,12 +144,14 @@ class Relay:
             self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox
             raise
         sent, recorded, next_at = self._deliver(senders)
+        upkeep = steps.upkeep.go_on(hurry=senders.one_by_one)
         return Turn(
             events=len(events) if published else 0,
             sent=sent,
             recorded=recorded,
             backlog=leads and batch.more,
             led_elsewhere=bool(batch.rows) and not leads,
+            upkeep=upkeep,
             next_at=next_at,
         )
 
@@ -218,6 +224,7 @@ class Relay:
         self._verdicts.clear()
         self._steps.lead.forget()
         self._steps.retirements.forget()
+        self._steps.upkeep.forget()
 
     def step_down(self) -> None:
         """

@@ -1,0 +1,147 @@
+"""
+What is finished is removed once it is old enough: attempts, deliveries with their attempts, events without deliveries.
+
+Nothing that waits is touched, nor an event of which a delivery waits. What is
+old is found by an index, in its order, and removed in short transactions that
+wait for nobody: what another has locked is left for the next time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, delete, or_, select
+
+from sqla_webhooks import models
+from sqla_webhooks.config import Retention, Settings
+from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.outbox import queue
+from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.write import take_write_lock
+from sqla_webhooks.progress import Pruned
+
+_event, _delivery, _attempt = models.event, models.delivery, models.attempt
+
+#: Rows that are looked at, and removed in one transaction.
+SIZE = 500
+
+
+def prune(database: Database, kept: Retention, *, now: datetime) -> Iterator[Pruned]:
+    """
+    Remove what is older than it is to be kept; a batch each time that the next value is asked for.
+
+    In the caller's thread, in which no transaction is open between two values.
+
+    Yields:
+        What was removed; that may be nothing, of a batch of events that are still needed.
+    """
+    if kept.attempts is not None:
+        yield from _attempts(database, _before(kept.attempts, now))
+    for seconds, *states in (
+        (kept.delivered, DeliveryState.DELIVERED, DeliveryState.CANCELLED),
+        (kept.dead, DeliveryState.DEAD),
+    ):
+        for state in states:
+            if seconds is not None:
+                yield from _deliveries(database, state, _before(seconds, now), now=now)
+    if kept.events is not None:
+        yield from _events(database, _before(kept.events, now))
+
+
+def prune_all(database: Database, settings: Settings, *, progress: Callable[[Pruned], object] | None) -> Pruned:
+    """All of it, and what was removed; *progress* is told after each batch, outside of transactions."""
+    so_far = Pruned()
+    for batch in prune(database, settings.kept, now=settings.clock.now()):
+        so_far += batch
+        if progress is not None:
+            progress(so_far)
+    return so_far
+
+
+def _before(seconds: float, now: datetime) -> datetime:
+    return now - timedelta(seconds=seconds)
+
+
+def _attempts(database: Database, before: datetime) -> Iterator[Pruned]:
+    """By their numbers, in which they are about as old as they say."""
+    oldest = select(_attempt.c.id, _attempt.c.started_at).order_by(_attempt.c.id).limit(SIZE)
+    while True:
+        with database.read() as connection:
+            old = [row.id for row in connection.execute(oldest) if row.started_at < before]
+        if old:
+            with database.write() as connection:
+                removed = connection.execute(delete(_attempt).where(_attempt.c.id.in_(old))).rowcount
+            yield Pruned(attempts=removed)
+        if len(old) < SIZE:
+            return
+
+
+def _deliveries(database: Database, state: DeliveryState, before: datetime, *, now: datetime) -> Iterator[Pruned]:
+    old = and_(_delivery.c.state == state, _delivery.c.finished_at < before)
+    query = select(_delivery.c.id, _delivery.c.finished_at, _delivery.c.ordering_key, _delivery.c.former_key).where(old)
+    for page in _pages(database, query, at=_delivery.c.finished_at, number=_delivery.c.id):
+        try:
+            with database.write() as connection:
+                removed = _remove_deliveries(connection, page, old, now=now)
+        except queue.Moved:
+            continue  # until the next time
+        yield removed
+
+
+def _remove_deliveries(
+    connection: Connection, page: Sequence[Any], old: ColumnElement[bool], *, now: datetime
+) -> Pruned:
+    take_write_lock(connection)
+    # Of dead letters that hold their rows, which go on without them.
+    keys = {key for row in page for key in (row.ordering_key, row.former_key) if key is not None}
+    queue.lock_heads(connection, keys)
+    mine = _lock(connection, select(_delivery.c.id).where(_delivery.c.id.in_([row.id for row in page]), old))
+    attempts = connection.execute(delete(_attempt).where(_attempt.c.delivery_id.in_(mine))).rowcount
+    connection.execute(delete(_delivery).where(_delivery.c.id.in_(mine)))
+    queue.advance(connection, keys, now=now)
+    return Pruned(attempts=attempts, deliveries=len(mine))
+
+
+def _events(database: Database, before: datetime) -> Iterator[Pruned]:
+    used = select(_delivery.c.id).where(_delivery.c.event_id == _event.c.id).exists()
+    query = select(_event.c.id, _event.c.occurred_at, used.label("used")).where(_event.c.occurred_at < before)
+    for page in _pages(database, query, at=_event.c.occurred_at, number=_event.c.id):
+        unused = [row.id for row in page if not row.used]
+        if unused:
+            with database.write() as connection:
+                removed = _remove_events(connection, unused)
+            yield Pruned(events=removed)
+        else:
+            yield Pruned()
+
+
+def _remove_events(connection: Connection, numbers: Collection[int]) -> int:
+    """But for those of which there is a delivery again; none can come while they are locked."""
+    take_write_lock(connection)
+    mine = _lock(connection, select(_event.c.id).where(_event.c.id.in_(numbers)))
+    used = connection.execute(select(_delivery.c.event_id).where(_delivery.c.event_id.in_(mine))).scalars()
+    unused = set(mine).difference(used)
+    connection.execute(delete(_event).where(_event.c.id.in_(unused)))
+    return len(unused)
+
+
+def _lock(connection: Connection, numbers: Select[Any]) -> list[int]:
+    """But for what another has locked."""
+    return sorted(connection.execute(numbers.with_for_update(skip_locked=True)).scalars())
+
+
+def _pages(database: Database, query: Select[Any], *, at: Column[Any], number: Column[Any]) -> Iterator[Sequence[Any]]:
+    """What *query* finds, in the order of an index on *at*; each row once, whatever becomes of it."""
+    some = query.order_by(at, number).limit(SIZE)
+    rest = some
+    while True:
+        with database.read() as connection:
+            page = connection.execute(rest).all()
+        if page:
+            yield page
+        if len(page) < SIZE:
+            return
+        last_at, last = getattr(page[-1], at.name), page[-1].id
+        rest = some.where(at >= last_at, or_(at > last_at, number > last))

@@ -16,9 +16,6 @@ from sqla_webhooks import models
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.lease import LENGTH, Lease, add
 
-#: Seconds for which one relay leads.
-LEAD = LENGTH.total_seconds()
-
 NAME = "fan_out"
 
 _lease = models.lease

@@ -144,8 +144,10 @@ def take_out(connection: Connection, rows: Sequence[Any], *, still: ColumnElemen
     """
     keys = {key for row in rows for key in (row.ordering_key, row.former_key) if key is not None}
     queue.lock_heads(connection, keys)
-    locked = select(_delivery.c.id).where(_delivery.c.id.in_([row.id for row in rows]), still)
-    numbers = list(connection.execute(locked.order_by(_delivery.c.id).with_for_update()).scalars())
+    # By nothing but their numbers: MariaDB locks all that it looks at.
+    locked = select(_delivery.c.id, still.label("still")).where(_delivery.c.id.in_([row.id for row in rows]))
+    found = connection.execute(locked.order_by(_delivery.c.id).with_for_update())
+    numbers = [row.id for row in found if row.still]
     if numbers:
         which = _delivery.c.id.in_(numbers)
         queue.finish(connection, which, state=DeliveryState.CANCELLED, keys=keys, now=now)

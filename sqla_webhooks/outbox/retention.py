@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, and_, delete, or_, select
+from sqlalchemy import Column, Connection, Select, delete, or_, select
 
 from sqla_webhooks import models
 from sqla_webhooks.config import Retention, Settings
@@ -79,25 +79,26 @@ def _attempts(database: Database, before: datetime) -> Iterator[Pruned]:
 
 
 def _deliveries(database: Database, state: DeliveryState, before: datetime, *, now: datetime) -> Iterator[Pruned]:
-    old = and_(_delivery.c.state == state, _delivery.c.finished_at < before)
-    query = select(_delivery.c.id, _delivery.c.finished_at, _delivery.c.ordering_key, _delivery.c.former_key).where(old)
-    for page in _pages(database, query, at=_delivery.c.finished_at, number=_delivery.c.id):
+    columns = (_delivery.c.id, _delivery.c.finished_at, _delivery.c.ordering_key, _delivery.c.former_key)
+    old = select(*columns).where(_delivery.c.state == state, _delivery.c.finished_at < before)
+    for page in _pages(database, old, at=_delivery.c.finished_at, number=_delivery.c.id):
         try:
             with database.write() as connection:
-                removed = _remove_deliveries(connection, page, old, now=now)
+                removed = _remove_deliveries(connection, page, now=now)
         except queue.Moved:
             continue  # until the next time
         yield removed
 
 
-def _remove_deliveries(
-    connection: Connection, page: Sequence[Any], old: ColumnElement[bool], *, now: datetime
-) -> Pruned:
+def _remove_deliveries(connection: Connection, page: Sequence[Any], *, now: datetime) -> Pruned:
+    """But for those that wait again."""
     take_write_lock(connection)
     # Of dead letters that hold their rows, which go on without them.
     keys = {key for row in page for key in (row.ordering_key, row.former_key) if key is not None}
     queue.lock_heads(connection, keys)
-    mine = _lock(connection, select(_delivery.c.id).where(_delivery.c.id.in_([row.id for row in page]), old))
+    found = _lock(connection, _delivery.c.id, [row.id for row in page], _delivery.c.finished_at)
+    as_before = {(row.id, row.finished_at) for row in page}
+    mine = [row.id for row in found if (row.id, row.finished_at) in as_before]
     attempts = connection.execute(delete(_attempt).where(_attempt.c.delivery_id.in_(mine))).rowcount
     connection.execute(delete(_delivery).where(_delivery.c.id.in_(mine)))
     queue.advance(connection, keys, now=now)
@@ -120,16 +121,21 @@ def _events(database: Database, before: datetime) -> Iterator[Pruned]:
 def _remove_events(connection: Connection, numbers: Collection[int]) -> int:
     """But for those of which there is a delivery again; none can come while they are locked."""
     take_write_lock(connection)
-    mine = _lock(connection, select(_event.c.id).where(_event.c.id.in_(numbers)))
+    mine = [row.id for row in _lock(connection, _event.c.id, numbers)]
     used = connection.execute(select(_delivery.c.event_id).where(_delivery.c.event_id.in_(mine))).scalars()
     unused = set(mine).difference(used)
     connection.execute(delete(_event).where(_event.c.id.in_(unused)))
     return len(unused)
 
 
-def _lock(connection: Connection, numbers: Select[Any]) -> list[int]:
-    """But for what another has locked."""
-    return sorted(connection.execute(numbers.with_for_update(skip_locked=True)).scalars())
+def _lock(connection: Connection, number: Column[Any], numbers: Collection[int], *more: Column[Any]) -> Sequence[Any]:
+    """
+    The rows of these numbers, but for what another has locked.
+
+    By nothing but their numbers: MariaDB locks all that it looks at.
+    """
+    rows = select(number, *more).where(number.in_(numbers)).order_by(number)
+    return connection.execute(rows.with_for_update(skip_locked=True)).all()
 
 
 def _pages(database: Database, query: Select[Any], *, at: Column[Any], number: Column[Any]) -> Iterator[Sequence[Any]]:

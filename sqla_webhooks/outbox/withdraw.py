@@ -29,15 +29,10 @@ def withdraw(database: Database, lane: Lane, *, now: datetime) -> int:
     """
     # One whose lease has ended is being sent no more, and nobody will claim it.
     unsent = and_(
-        _delivery.c.state == DeliveryState.PENDING,
+        _delivery.c.lane == lane.number,
         or_(_delivery.c.lease_token.is_(None), _delivery.c.next_attempt_at <= now),
     )
-    some = (
-        select(_delivery.c.id)
-        .where(_delivery.c.lane == lane.number, unsent)
-        .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
-        .limit(pages.SIZE)
-    )
+    some = select(_delivery.c.id).where(unsent).order_by(_delivery.c.next_attempt_at, _delivery.c.id).limit(pages.SIZE)
     with database.read() as connection:
         numbers = list(connection.execute(some).scalars())
     if not numbers:

@@ -93,21 +93,23 @@ def test_a_dead_letter_is_sent_again_and_its_attempts_are_counted_anew(
 def test_the_time_that_strategies_look_at_begins_anew(
     install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock
 ) -> None:
-    elapsed: list[float] = []
+    seen: list[tuple[int, float]] = []
 
     def stop(state: Any) -> bool:
-        elapsed.append(state.seconds_since_start)
-        return True
+        seen.append((state.attempt_number, state.seconds_since_start))
+        return len(seen) == 2
 
-    webhooks = install(sessions, deliver=False, clock=clock, stop=stop)
+    webhooks = install(sessions, deliver=False, clock=clock, stop=stop, wait=lambda state: 5)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    receiver.answer(500, 500)
+    receiver.answer(500, 500, 500)
     put(sessions, "a")
+    webhooks.drain()
+    clock.advance(5)
     webhooks.drain()
     clock.advance(3600)
     webhooks.deliveries.retry(oldest(webhooks).id)
     webhooks.drain()
-    assert elapsed == [0, 0]
+    assert seen == [(1, 0), (2, 5), (1, 0)]
 
 
 def test_twice_is_the_same_as_once(webhooks: Webhooks, dead: Delivery, receiver: Receiver, clock: MovedClock) -> None:

@@ -21,7 +21,7 @@ from support.receiver import PATIENCE, Receiver
 from support.shop import Base, Product, put
 from support.threads import Gate, aside
 
-from sqla_webhooks import Delivery, Drained, Webhooks
+from sqla_webhooks import Delivery, Drained, Webhooks, WrongState
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
@@ -100,6 +100,28 @@ def test_one_is_retried_behind_what_is_being_sent(three: Webhooks, engine: Engin
     three.drain()
     assert [one.state.value for one in three.deliveries.list()] == ["delivered", "cancelled", "delivered"]
     assert faults(engine) == []
+
+
+@pytest.mark.parametrize("ordering", [True, False])
+def test_one_that_is_being_recorded_cannot_be_cancelled(
+    webhooks: Webhooks,
+    sessions: sessionmaker[Session],
+    receiver: Receiver,
+    gate: Gate,
+    engine: Engine,
+    *,
+    ordering: bool,
+) -> None:
+    webhooks.endpoints.create(receiver.url(), events=["*"], ordering=ordering)
+    put(sessions, "a")
+    with commit_held(engine, RECORDED) as commit:
+        thread, _ = aside(webhooks.drain)
+        commit.wait()
+        with running(engine, lambda: webhooks.deliveries.cancel(1), until=LOCKS) as came:
+            commit.open()
+    thread.join()
+    assert isinstance(came[0], WrongState)
+    assert webhooks.deliveries.get(1).state == "delivered"
 
 
 @pytest.fixture

@@ -430,6 +430,31 @@ def test_one_that_dies_again_meanwhile_is_not_taken_twice(
     assert states(webhooks) == ["dead"] * 5
 
 
+def test_only_those_that_were_dead_as_the_call_began(
+    install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third dies while the first two are retried, and a sixth at the very instant at which it began."""
+    monkeypatch.setattr(pages, "SIZE", 2)
+    gives_up = [True, True, False, True, True, *[True] * 9]
+    webhooks = install(sessions, deliver=False, clock=clock, stop=lambda state: gives_up.pop(0))
+    webhooks.endpoints.create(receiver.url(), events=["*"], ordering=False)
+    receiver.answer(*[500] * 9)
+    put(sessions, *"abcde")
+    webhooks.drain()
+    assert states(webhooks) == ["dead", "dead", "pending", "dead", "dead"]
+
+    def die(progress: Progress) -> None:
+        if progress.done == 2:
+            put(sessions, "f")
+            webhooks.drain()
+            clock.advance(6)
+            webhooks.drain()
+            assert states(webhooks)[2] == states(webhooks)[5] == "dead"
+
+    assert webhooks.deliveries.retry_all(progress=die) == Progress(4, 4)
+    assert (states(webhooks)[2], states(webhooks)[5]) == ("dead", "dead")
+
+
 def test_broken_off_and_called_again_it_goes_on(webhooks: Webhooks, five_dead: list[str], receiver: Receiver) -> None:
     def break_off(progress: Progress) -> None:
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.databases import Database
-from support.interleaving import commit_held, running
+from support.interleaving import commit_held, running, statement_held
 from support.local import Install
 from support.queues import faults
 from support.receiver import Receiver, Reply
@@ -235,8 +235,9 @@ def test_it_waits_for_nobody(
 
 
 @shared
+@pytest.mark.parametrize("hold", [statement_held, commit_held])
 def test_an_event_is_not_removed_while_it_is_given_to_somebody(
-    make: Any, sessions: Sessions, receiver: Receiver, clock: MovedClock, engine: Engine
+    hold: Any, make: Any, sessions: Sessions, receiver: Receiver, clock: MovedClock, engine: Engine
 ) -> None:
     webhooks = make(retention=10, capture="all")
     put(sessions, "a")
@@ -247,10 +248,10 @@ def test_an_event_is_not_removed_while_it_is_given_to_somebody(
     def replay() -> object:
         return webhooks.events.replay_all(endpoint=endpoint.id)
 
-    with commit_held(engine, "INSERT INTO webhook_delivery") as commit, running(engine, replay, until="INSERT") as came:
-        commit.wait()
+    with hold(engine, "INSERT INTO webhook_delivery") as held, running(engine, replay, until="SELECT") as came:
+        held.wait()
         assert webhooks.prune() == Pruned()
-        commit.open()
+        held.open()
     assert not isinstance(came[0], Exception)
     assert counts(engine) == (0, 1, 1)
 

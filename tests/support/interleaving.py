@@ -41,6 +41,25 @@ def commit_held(engine: Engine, statement: str) -> Iterator[Gate]:
 
 
 @contextmanager
+def statement_held(engine: Engine, statement: str) -> Iterator[Gate]:
+    """A gate before the first such statement."""
+    gate = Gate()
+    held: list[str] = []
+
+    def hold(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        if not held and statement in text:
+            held.append(text)
+            gate()
+
+    event.listen(engine, "before_cursor_execute", hold)
+    try:
+        yield gate
+    finally:
+        gate.open()
+        event.remove(engine, "before_cursor_execute", hold)
+
+
+@contextmanager
 def reached(engine: Engine, statement: str) -> Iterator[threading.Event]:
     """Set when such a statement is about to be made."""
     there = threading.Event()

@@ -58,12 +58,14 @@ def settings(clock: ShiftedClock) -> dict[str, Any]:
     What every process is installed with.
 
     Leases outlast every life: what is sent again was in the hands of a process
-    that died. A failure is tried again at once, for ever.
+    that died. A failure is tried again at once, for ever. A batch is so small
+    that there is a backlog, for which a relay takes the lead.
     """
     return {
         **LOCAL,
         "clock": clock,
         "batch_window": 0.005,
+        "batch_size": 3,
         "poll_interval": 0.05,
         "concurrency": 8,
         "timeout": 2.0,
@@ -79,6 +81,7 @@ def live(life: Life, leash: Connection) -> None:
     Args:
         leash: Gets a message with the first commit. When the test's end of it is closed, this process ends too.
     """
+    threading.excepthook = _fail
     os.dup2(os.open(life.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     threading.Thread(target=_hold_on_to, args=(leash,), daemon=True).start()
     try:
@@ -86,6 +89,12 @@ def live(life: Life, leash: Connection) -> None:
     except BaseException:
         traceback.print_exc()
         raise
+
+
+def _fail(failed: threading.ExceptHookArgs) -> None:
+    """A thread of the application that dies is a fault, and ends the process."""
+    traceback.print_exception(failed.exc_value)
+    os._exit(1)
 
 
 def _hold_on_to(leash: Connection) -> None:

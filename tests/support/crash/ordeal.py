@@ -220,7 +220,7 @@ def _end_all() -> None:
 
 
 def _start_server() -> None:
-    """Where the processes are forked: with our path, which Python 3.11 and 3.12 do not hand on by themselves."""
+    """Where the processes are forked: told our path, which not every Python hands on to what it preloads there."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         ensure_running()

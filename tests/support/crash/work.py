@@ -16,6 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
+from sqla_webhooks import OutboxWriteError
 from support.crash.models import Base, Item, Ledger, Slot
 
 #: How many items there are: few, so that all write to the same.
@@ -57,7 +58,7 @@ class Writer:
                 self.transact()
             except _Undone:
                 pass
-            except DBAPIError:  # a deadlock, or a lock that came too late: the application gives this one up
+            except (DBAPIError, OutboxWriteError):  # a deadlock, or a lock that came too late: it is given up
                 continue
             else:
                 self._wrote()

@@ -35,6 +35,8 @@ _connections: set[tuple[int, int]] = set()
 def _note(connection: Any, _entry: object, _proxy: object) -> None:
     if engine.dialect.name == "postgresql":
         _connections.add((os.getpid(), connection.info.backend_pid))
+    elif engine.dialect.name == "mysql":
+        _connections.add((os.getpid(), connection.thread_id()))
 
 
 webhooks = install(Session, deliver=os.environ["DELIVER"] == "yes", batch_window=0, poll_interval=0.5, **LOCAL)

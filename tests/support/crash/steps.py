@@ -56,7 +56,7 @@ class Step:
 #: All names of the library's inside that the crash tests know.
 STEPS = {
     "take": Step("sqla_webhooks.outbox.take:take"),
-    "lead": Step("sqla_webhooks.outbox.lead:Lead.acquire"),
+    "lead": Step("sqla_webhooks.outbox.lead:Lead.acquire", commits=1),
     "coalesce": Step("sqla_webhooks.coalesce:coalesce"),
     "enrich": Step("sqla_webhooks.enrich.run:Enrichment.enrich"),
     "publish": Step("sqla_webhooks.outbox.fan_out:fan_out", commits=4),

@@ -285,7 +285,7 @@ def meet(receiver: Receiver) -> None:
 
 @contextmanager
 def met_over_health(engine: Engine) -> Iterator[None]:
-    """The first three transactions that look at an endpoint's health do so at once; on SQLite there cannot be so many."""
+    """The first three transactions that look at the health do so at once; on SQLite there cannot be so many."""
     together = threading.Barrier(3)
     to_come = [together] * 3
 

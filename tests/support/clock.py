@@ -1,9 +1,11 @@
-"""A clock that stands still until a test moves it."""
+"""Clocks that a test moves, and one that hurries."""
 
 from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+
+from sqla_webhooks._clock import SystemClock
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -35,3 +37,30 @@ class MovedClock:
 
     def __repr__(self) -> str:
         return f"<MovedClock at {self.now():%Y-%m-%d %H:%M:%S}>"
+
+
+class HurriedClock:
+    """
+    A `Clock` that goes by itself, and faster than the machine's: what is to take minutes takes seconds.
+
+    Args:
+        wall: How much faster the time of day goes, by which retries are due, pauses and leases end.
+        steady: How much faster that goes by which is waited; a socket's timeout takes as long as ever.
+    """
+
+    def __init__(self, *, wall: float, steady: float = 1.0) -> None:
+        self._machine = SystemClock()
+        self._began = self._machine.monotonic()
+        self._wall, self._steady = wall, steady
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._wall * self._gone())
+
+    def monotonic(self) -> float:
+        return self._steady * self._gone()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return self._machine.wait(event, seconds / self._steady)
+
+    def _gone(self) -> float:
+        return self._machine.monotonic() - self._began

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
+from sqlalchemy import URL, Engine, NullPool, Table, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 
 NAMES = ("sqlite", "postgresql", "mariadb")
@@ -73,10 +73,10 @@ def database_named(name: str, directory: Path) -> Iterator[Database]:
     if name == "sqlite":
         yield Database(name, make_url(f"sqlite:///{directory / 'app.db'}"))
     elif name == "postgresql":
-        with _made_on(_postgresql()) as url:
+        with made_on(_postgresql()) as url:
             yield Database(name, url, {"options": "-c lock_timeout=100"})
     else:
-        with _made_on(_mariadb() if name == "mariadb" else _mysql()) as url:
+        with made_on(_mariadb() if name == "mariadb" else _mysql()) as url:
             # Not 0, with which SKIP LOCKED fails where it should skip.
             yield Database(name, url, {"init_command": "SET innodb_lock_wait_timeout = 1"})
 
@@ -94,10 +94,10 @@ def clear(engine: Engine, *tables: Table) -> None:
 
 
 @contextmanager
-def _made_on(server: URL) -> Iterator[URL]:
+def made_on(server: URL) -> Iterator[URL]:
     """A database of a new name, dropped in the end."""
     name = f"sqla_webhooks_{uuid.uuid4().hex[:12]}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    admin = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)  # a test may stop the server
     with admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     try:
@@ -106,7 +106,6 @@ def _made_on(server: URL) -> Iterator[URL]:
         with admin.connect() as connection:
             forced = " WITH (FORCE)" if server.get_backend_name() == "postgresql" else ""
             connection.exec_driver_sql(f"DROP DATABASE {name}{forced}")
-        admin.dispose()
 
 
 @cache

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.relay.thread import NAME
 from support.receiver import PATIENCE
 
@@ -47,3 +48,12 @@ def aside(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     thread = threading.Thread(target=run)
     thread.start()
     return thread, came
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Look again and again, for what nobody tells of: what another thread has written to the database."""
+    clock, never = SystemClock(), threading.Event()
+    deadline = clock.monotonic() + PATIENCE
+    while not is_so():
+        assert clock.monotonic() < deadline, "it has not come to be so"
+        clock.wait(never, 0.02)

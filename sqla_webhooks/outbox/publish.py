@@ -50,6 +50,10 @@ class Publication:
     def __init__(self, *, keep_all: bool, drop: bool) -> None:
         self._keep_all = keep_all
         self._drop = drop
+        self.forget()
+
+    def forget(self) -> None:
+        """Look again, whatever the revision says: it may be that of another database, restored say, or made anew."""
         self._revision = -1
         self._routes: list[_Route] = []
 

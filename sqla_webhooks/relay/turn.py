@@ -141,6 +141,7 @@ class Relay:
             if leads and not published:
                 steps.lead.contend(now=self._clock.now())
         except Exception:
+            steps.publication.forget()
             self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox
             raise
         sent, recorded, next_at = self._deliver(senders)

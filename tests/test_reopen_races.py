@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.databases import Database
 from support.interleaving import commit_held, reached, running
@@ -21,7 +21,7 @@ from support.receiver import PATIENCE, Receiver
 from support.shop import Base, Product, put
 from support.threads import Gate, aside
 
-from sqla_webhooks import Delivery, Drained, Webhooks, WrongState
+from sqla_webhooks import Delivery, Drained, Webhooks, WrongState, models
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
@@ -159,6 +159,21 @@ def test_one_is_fanned_out_behind_what_is_being_retried(cancelled: Webhooks, eng
     assert isinstance(retried[0], Delivery)
     assert awake(engine) == [1]
     assert faults(engine) == []
+
+
+def test_a_deadlock_is_outlived(three: Webhooks, engine: Engine, gate: Gate) -> None:
+    """Another has locked the second and comes for the first, which the call has locked on its way to the second."""
+    table = models.delivery
+    with engine.connect() as other:
+        other.execute(update(table).where(table.c.id >= 2).values(attempts=table.c.attempts + 1))
+        with reached(engine, LOCKS) as locks:
+            thread, came = aside(lambda: three.deliveries.cancel(2))
+            assert locks.wait(PATIENCE)
+            other.execute(update(table).where(table.c.id == 1).values(attempts=table.c.attempts))
+            other.rollback()
+        thread.join()
+    assert isinstance(came[0], Delivery)
+    assert came[0].state == "cancelled"
 
 
 def test_what_is_put_right_by_hand_while_relays_send(

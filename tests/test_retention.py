@@ -275,3 +275,40 @@ def test_one_that_is_sent_again_meanwhile_is_not_removed(
         commit.open()
     assert not isinstance(came[0], Exception)
     assert webhooks.deliveries.get(1).state == "pending"
+
+
+@shared
+def test_what_is_not_so_old_any_more_once_it_can_be_locked_is_kept(
+    make: Any, sessions: Sessions, receiver: Receiver, clock: MovedClock, engine: Engine
+) -> None:
+    """It was found as a dead letter; before it is locked it is sent once more, in vain."""
+    webhooks = make(retention=10)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    receiver.answer(500, 500)
+    put(sessions, "a")
+    webhooks.drain()
+    clock.advance(11)
+    with statement_held(engine, "SKIP LOCKED") as held, running(engine, webhooks.prune, until="SELECT") as came:
+        held.wait()
+        webhooks.deliveries.retry(1)
+        webhooks.drain()
+        held.open()
+    assert came == [Pruned(attempts=1)]
+    assert webhooks.deliveries.get(1).finished_at == clock.now()
+
+
+@shared
+def test_an_event_that_was_given_to_somebody_before_it_can_be_locked_is_kept(
+    make: Any, sessions: Sessions, receiver: Receiver, clock: MovedClock, engine: Engine
+) -> None:
+    webhooks = make(retention=10, capture="all")
+    put(sessions, "a")
+    webhooks.drain()
+    endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
+    clock.advance(11)
+    with statement_held(engine, "SKIP LOCKED") as held, running(engine, webhooks.prune, until="SELECT") as came:
+        held.wait()
+        webhooks.events.replay_all(endpoint=endpoint.id)
+        held.open()
+    assert came == [Pruned()]
+    assert counts(engine) == (0, 1, 1)

@@ -22,6 +22,7 @@ from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import lead, queue
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.pages import Pages
 from sqla_webhooks.outbox.sought import JOINED, Sought
 
@@ -102,10 +103,15 @@ def cancel_page(database: Database, numbers: Collection[int], *, dead: bool, now
 
 def steadily(database: Database, step: Callable[[Connection], T]) -> T:
     """*step* in a write transaction during which nothing else comes into a queue; anew, if a queue has moved."""
-    while True:
-        with suppress(queue.Moved), database.write() as connection:
+
+    def transaction() -> T:
+        with database.write() as connection:
             lead.lock(connection)
             return step(connection)
+
+    while True:
+        with suppress(queue.Moved):
+            return outlive(transaction)
 
 
 def found(connection: Connection, numbers: Collection[int]) -> Sequence[Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, delete, or_, select
@@ -19,6 +20,7 @@ from sqla_webhooks.config import Retention, Settings
 from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.write import take_write_lock
 from sqla_webhooks.progress import Pruned
 
@@ -71,11 +73,14 @@ def _attempts(database: Database, before: datetime) -> Iterator[Pruned]:
         with database.read() as connection:
             old = [row.id for row in connection.execute(oldest) if row.started_at < before]
         if old:
-            with database.write() as connection:
-                removed = connection.execute(delete(_attempt).where(_attempt.c.id.in_(old))).rowcount
-            yield Pruned(attempts=removed)
+            yield Pruned(attempts=outlive(partial(_remove_attempts, database, old)))
         if len(old) < SIZE:
             return
+
+
+def _remove_attempts(database: Database, numbers: Collection[int]) -> int:
+    with database.write() as connection:
+        return connection.execute(delete(_attempt).where(_attempt.c.id.in_(numbers))).rowcount
 
 
 def _deliveries(database: Database, state: DeliveryState, before: datetime, *, now: datetime) -> Iterator[Pruned]:
@@ -83,25 +88,25 @@ def _deliveries(database: Database, state: DeliveryState, before: datetime, *, n
     old = select(*columns).where(_delivery.c.state == state, _delivery.c.finished_at < before)
     for page in _pages(database, old, at=_delivery.c.finished_at, number=_delivery.c.id):
         try:
-            with database.write() as connection:
-                removed = _remove_deliveries(connection, page, now=now)
+            removed = outlive(partial(_remove_deliveries, database, page, now=now))
         except queue.Moved:
             continue  # until the next time
         yield removed
 
 
-def _remove_deliveries(connection: Connection, page: Sequence[Any], *, now: datetime) -> Pruned:
+def _remove_deliveries(database: Database, page: Sequence[Any], *, now: datetime) -> Pruned:
     """But for those that wait again."""
-    take_write_lock(connection)
     # Of dead letters that hold their rows, which go on without them.
     keys = {key for row in page for key in (row.ordering_key, row.former_key) if key is not None}
-    queue.lock_heads(connection, keys)
-    found = _lock(connection, _delivery.c.id, [row.id for row in page], _delivery.c.finished_at)
     as_before = {(row.id, row.finished_at) for row in page}
-    mine = [row.id for row in found if (row.id, row.finished_at) in as_before]
-    attempts = connection.execute(delete(_attempt).where(_attempt.c.delivery_id.in_(mine))).rowcount
-    connection.execute(delete(_delivery).where(_delivery.c.id.in_(mine)))
-    queue.advance(connection, keys, now=now)
+    with database.write() as connection:
+        take_write_lock(connection)
+        queue.lock_heads(connection, keys)
+        found = _lock(connection, _delivery.c.id, [row.id for row in page], _delivery.c.finished_at)
+        mine = [row.id for row in found if (row.id, row.finished_at) in as_before]
+        attempts = connection.execute(delete(_attempt).where(_attempt.c.delivery_id.in_(mine))).rowcount
+        connection.execute(delete(_delivery).where(_delivery.c.id.in_(mine)))
+        queue.advance(connection, keys, now=now)
     return Pruned(attempts=attempts, deliveries=len(mine))
 
 
@@ -110,21 +115,17 @@ def _events(database: Database, before: datetime) -> Iterator[Pruned]:
     query = select(_event.c.id, _event.c.occurred_at, used.label("used")).where(_event.c.occurred_at < before)
     for page in _pages(database, query, at=_event.c.occurred_at, number=_event.c.id):
         unused = [row.id for row in page if not row.used]
-        if unused:
-            with database.write() as connection:
-                removed = _remove_events(connection, unused)
-            yield Pruned(events=removed)
-        else:
-            yield Pruned()
+        yield Pruned(events=outlive(partial(_remove_events, database, unused)) if unused else 0)
 
 
-def _remove_events(connection: Connection, numbers: Collection[int]) -> int:
+def _remove_events(database: Database, numbers: Collection[int]) -> int:
     """But for those of which there is a delivery again; none can come while they are locked."""
-    take_write_lock(connection)
-    mine = [row.id for row in _lock(connection, _event.c.id, numbers)]
-    used = connection.execute(select(_delivery.c.event_id).where(_delivery.c.event_id.in_(mine))).scalars()
-    unused = set(mine).difference(used)
-    connection.execute(delete(_event).where(_event.c.id.in_(unused)))
+    with database.write() as connection:
+        take_write_lock(connection)
+        mine = [row.id for row in _lock(connection, _event.c.id, numbers)]
+        used = connection.execute(select(_delivery.c.event_id).where(_delivery.c.event_id.in_(mine))).scalars()
+        unused = set(mine).difference(used)
+        connection.execute(delete(_event).where(_event.c.id.in_(unused)))
     return len(unused)
 
 

@@ -7,14 +7,17 @@ So that nothing lies in the lanes for ever, and what is cancelled grows old (see
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from sqla_webhooks import models
 from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.outbox import pages, queue, reopen
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.lanes import Lane
 
 _delivery = models.delivery
@@ -38,13 +41,16 @@ def withdraw(database: Database, lane: Lane, *, now: datetime) -> int:
     if not numbers:
         return 0
     if lane.deleted:
-        with database.write() as connection:
-            which = and_(_delivery.c.id.in_(numbers), unsent)
-            queue.finish(connection, which, state=DeliveryState.CANCELLED, keys=(), now=now)
+        outlive(partial(_cancel, database, and_(_delivery.c.id.in_(numbers), unsent), now=now))
         return len(numbers)
+    return reopen.steadily(database, partial(_drop, numbers=numbers, unsent=unsent, now=now))
 
-    def drop(connection: Connection) -> int:
-        rows = [row for row in reopen.found(connection, numbers) if not row.enabled]
-        return reopen.take_out(connection, rows, still=unsent, now=now)
 
-    return reopen.steadily(database, drop)
+def _cancel(database: Database, which: ColumnElement[bool], *, now: datetime) -> None:
+    with database.write() as connection:
+        queue.finish(connection, which, state=DeliveryState.CANCELLED, keys=(), now=now)
+
+
+def _drop(connection: Connection, *, numbers: Sequence[int], unsent: ColumnElement[bool], now: datetime) -> int:
+    rows = [row for row in reopen.found(connection, numbers) if not row.enabled]
+    return reopen.take_out(connection, rows, still=unsent, now=now)

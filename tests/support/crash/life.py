@@ -25,7 +25,10 @@ from support.databases import Database
 from support.local import LOCAL
 
 #: Seconds that a process may take to deliver what is left.
-LONGEST = 60.0
+LONGEST = 120.0
+
+#: Outbox rows in one turn: so few, while it is written, that there is a backlog, for which a relay takes the lead.
+SMALL_BATCH, BATCH = 3, 100
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,18 @@ class Life:
     last: bool
 
 
-def settings(clock: ShiftedClock) -> dict[str, Any]:
+def settings(clock: ShiftedClock, *, batch_size: int = BATCH) -> dict[str, Any]:
     """
     What every process is installed with.
 
     Leases outlast every life: what is sent again was in the hands of a process
-    that died. A failure is tried again at once, for ever. A batch is so small
-    that there is a backlog, for which a relay takes the lead.
+    that died. A failure is tried again at once, for ever.
     """
     return {
         **LOCAL,
         "clock": clock,
         "batch_window": 0.005,
-        "batch_size": 3,
+        "batch_size": batch_size,
         "poll_interval": 0.05,
         "concurrency": 8,
         "timeout": 2.0,
@@ -108,7 +110,8 @@ def _live(life: Life, wrote: Callable[[], None]) -> None:
         if life.fall is not None:
             life.fall.arm(engine)
         sessions = sessionmaker(engine)
-        webhooks = sqla_webhooks.install(sessions, **settings(ShiftedClock(life.clock)))
+        batch_size = BATCH if life.last else SMALL_BATCH
+        webhooks = sqla_webhooks.install(sessions, **settings(ShiftedClock(life.clock), batch_size=batch_size))
         webhooks.enricher(Item)(_as_read)
         writers = _write(sessions, life, wrote)
         for writer in writers:

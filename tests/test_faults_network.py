@@ -38,9 +38,9 @@ def webhooks(install: Install, sessions: Sessions) -> Webhooks:
     return install(sessions, clock=HurriedClock(wall=500), **HURRIED)
 
 
-def change(sessions: Sessions, *, rows: int, times: int) -> int:
-    """Change each row so often; how many events that makes."""
-    for stock in range(times):
+def change(sessions: Sessions, *, rows: int, times: int, before: int = 0) -> int:
+    """Change each row so often, which was changed so often before; how many events that makes."""
+    for stock in range(before, before + times):
         for row in range(rows):
             with sessions.begin() as session:
                 session.merge(Product(sku=f"row {row}", stock=stock))
@@ -96,9 +96,9 @@ def test_a_receiver_that_is_away_and_comes_back(webhooks: Webhooks, sessions: Se
         endpoint = webhooks.endpoints.create(moody.url, events=["*"])
         count = change(sessions, rows=2, times=2)
         until(partial(are_delivered, webhooks, count))
-        for _ in range(2):
+        for before in (2, 4):
             moody.refuse()
-            count += change(sessions, rows=2, times=2)
+            count += change(sessions, rows=2, times=2, before=before)
             until(partial(has_refused, webhooks, 3))
             moody.listen()
             until(partial(are_delivered, webhooks, count))

@@ -57,31 +57,35 @@ def allot(
     waiting = [(lane, _opens_at(lane, now)) for lane in lanes if lane.open and lane.due is not None]
     load = _Load.of(under_way, windows)
     rooms: dict[int, _Room] = {}
-    due = [lane for lane, at in waiting if at <= now]
-    for lane in due:
+    due = [(lane, at) for lane, at in waiting if at <= now]
+    for lane, _ in due:
         if lane.endpoint not in rooms:
             rooms[lane.endpoint] = _room(lane, load, windows, one_by_one=one_by_one, now=now)
     taken = _give_out(due, rooms, free=free, doubtful=max(1, concurrency // 2) - load.doubtful)
-    shares = [_share(due[place], count) for place, count in sorted(taken.items())]
+    shares = [_share(due[place][0], count) for place, count in sorted(taken.items())]
     return Allotment(shares, min((at for _, at in waiting if at > now), default=None))
 
 
-def _give_out(due: Sequence[Lane], rooms: Mapping[int, _Room], *, free: int, doubtful: int) -> Counter[int]:
-    """How many each lane gets, by its place in *due*; of the doubtful, *doubtful* at most."""
-    # By how many requests its endpoint has under way, then by how long it is due.
-    heap = [(rooms[lane.endpoint].in_flight, lane.due, place) for place, lane in enumerate(due)]
+def _give_out(
+    due: Sequence[tuple[Lane, datetime]], rooms: Mapping[int, _Room], *, free: int, doubtful: int
+) -> Counter[int]:
+    """How many each lane gets, by its place in *due*, which says since when it is open; *doubtful* of the doubtful."""
+    # By how many requests its endpoint has under way, then by how long it is open. Not by how long it is due: after
+    # each pause, endpoints that hang would be before all whose changes are younger than theirs.
+    heap = [(rooms[lane.endpoint].in_flight, since, lane.due, place) for place, (lane, since) in enumerate(due)]
     heapq.heapify(heap)
     taken: Counter[int] = Counter()
     while heap and free > 0:
-        in_flight, since, place = heapq.heappop(heap)
-        lane, room = due[place], rooms[due[place].endpoint]
+        in_flight, since, first, place = heapq.heappop(heap)
+        lane, _ = due[place]
+        room = rooms[lane.endpoint]
         doubts = lane.retry or room.doubtful
         if in_flight != room.in_flight:  # by its endpoint's other lane
-            heapq.heappush(heap, (room.in_flight, since, place))
+            heapq.heappush(heap, (room.in_flight, since, first, place))
         elif (doubtful > 0 or not doubts) and room.take(retry=lane.retry):
             free, doubtful = free - 1, doubtful - doubts
             taken[place] += 1
-            heapq.heappush(heap, (room.in_flight, since, place))
+            heapq.heappush(heap, (room.in_flight, since, first, place))
     return taken
 
 

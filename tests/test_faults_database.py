@@ -199,19 +199,52 @@ def kill_all(killer: Engine) -> None:
 # ------------------------------------------------------------------ transactions that the database takes back
 
 
+#: What the relay writes in each of its transactions.
+WRITTEN = ["INSERT ON webhook_event", "INSERT ON webhook_attempt", "UPDATE ON webhook_delivery"]
+
+#: What has three transactions of each kind fail: errors that are the database's own.
+TAKE_BACK = {
+    "postgresql": [
+        "CREATE SEQUENCE taken_{number}",
+        """
+        CREATE FUNCTION take_{number}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('taken_{number}') <= 3 THEN
+                RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001';
+            END IF;
+            RETURN NEW;
+        END $$
+        """,
+        "CREATE TRIGGER take_{number} BEFORE {what} FOR EACH ROW EXECUTE FUNCTION take_{number}()",
+    ],
+    "mariadb": [
+        "CREATE SEQUENCE taken_{number}",
+        """
+        CREATE TRIGGER take_{number} BEFORE {what} FOR EACH ROW
+            IF NEXT VALUE FOR taken_{number} <= 3 THEN
+                SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found';
+            END IF
+        """,
+    ],
+}
+
+
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_serialization_failures_and_deadlocks(
     database: Database, engine: Engine, install: Install, receiver: Receiver, hurried: HurriedClock, setbacks: Setbacks
 ) -> None:
-    """Three relays and an application whose transactions are all serializable: each takes others back."""
+    """Of three relays, and of an application whose transactions are all serializable."""
     strict = engine.execution_options(isolation_level="SERIALIZABLE")
     factories = [sessionmaker(strict) for _ in range(3)]
     relays = [install(one, clock=hurried, **HURRIED) for one in factories]
     relays[0].endpoints.create(receiver.url(), events=["*"])
+    with engine.begin() as connection:
+        for number, what in enumerate(WRITTEN):
+            for statement in TAKE_BACK[database.name]:
+                connection.exec_driver_sql(statement.format(number=number, what=what))
     receiver.answer(*[500, 200, 200] * 10)
-    with Application(factories[0]) as application:
-        setbacks.wait_until(5)
-        application.wait_for(committed=10)
+    with Application(factories[0], threads=3) as application:
+        setbacks.wait_until(3 * len(WRITTEN))
+        application.wait_for(committed=20)
     reconcile(engine, receiver)
     settle(*relays)
 

@@ -209,6 +209,23 @@ def test_what_happened(application: Application) -> None:
     assert application.names["drained"].complete
 
 
+def test_sending_again(application: Application) -> None:
+    endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.receiver.answer(500)
+    application.order()
+    application.webhooks.drain()
+    (delivery,) = application.webhooks.deliveries.list()
+    (event,) = application.webhooks.events.list()
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    application.names |= {"endpoint": endpoint, "delivery": delivery, "last": delivery, "event": event}
+    application.names["yesterday"] = yesterday
+    application.run('webhooks.deliveries.list(state="dead", since=yesterday, before=last.id)')
+    application.webhooks.drain()
+
+    assert application.receiver.ids == [event.id] * 2
+    assert application.webhooks.deliveries.get(delivery.id).state == "delivered"
+
+
 def test_receivers(application: Application) -> None:
     endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
     application.order()

@@ -441,9 +441,9 @@ PUBLIC = """
 Answer Attempt Blocked BulkLimitExceeded Clock ConfigurationError ConnectFailed DatabaseBusy Deliveries Delivery
 DeliveryError DeliveryState DescribedAttribute DescribedResource Description Drained Endpoint EndpointError Endpoints
 Event Events Health InvalidAnswer InvalidSubscription InvalidURL NewEndpoint NotFound Operation Options
-OutboxWriteError Retention Settings SignatureError StoredEvent TLSFailed TimedOut Webhooks WebhooksError __version__
-dead delivered endpoint_disabled endpoint_failing endpoint_recovered enricher enricher_failed enriching failed install
-models unencodable verify
+OutboxWriteError Progress Pruned Retention Settings SignatureError StoredEvent TLSFailed TimedOut Webhooks
+WebhooksError WrongState __version__ dead delivered endpoint_disabled endpoint_failing endpoint_recovered enricher
+enricher_failed enriching failed install models unencodable verify
 """
 
 

@@ -99,7 +99,7 @@ class Publication:
 
 def _insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Insert in order, so that the database's numbers say the order; public id to number."""
-    if connection.dialect.insert_executemany_returning_sort_by_parameter_order:
+    if connection.dialect.name == "postgresql":  # elsewhere SQLAlchemy makes a statement for each row of this
         numbered = insert(_event).returning(_event.c.public_id, _event.c.id, sort_by_parameter_order=True)
         return {row.public_id: row.id for row in connection.execute(numbered, rows)}
     connection.execute(insert(_event), rows)

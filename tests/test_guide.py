@@ -216,7 +216,7 @@ def test_sending_again(application: Application) -> None:
     application.webhooks.drain()
     (delivery,) = application.webhooks.deliveries.list()
     (event,) = application.webhooks.events.list()
-    yesterday = datetime.now(UTC) - timedelta(days=1)
+    yesterday = event.timestamp - timedelta(days=1)
     application.names |= {"endpoint": endpoint, "delivery": delivery, "last": delivery, "event": event}
     application.names["yesterday"] = yesterday
     application.run('webhooks.deliveries.list(state="dead", since=yesterday, before=last.id)')

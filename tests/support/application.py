@@ -16,8 +16,8 @@ from sqla_webhooks import WebhooksError
 from support.receiver import PATIENCE, Received, Receiver
 from support.shop import Product
 
-#: Seconds between the transactions of one thread.
-_PACE = 0.01
+#: Seconds between the transactions of one thread; and after one that has failed.
+_PACE, _REST = 0.01, 0.1
 
 #: Of each thread the numbers of its transactions, in their order.
 Account = dict[str, list[int]]
@@ -69,6 +69,7 @@ class Application:
                     session.merge(Product(sku=name, stock=number))
             except (SQLAlchemyError, WebhooksError):  # the database is away, or what else the test has thought of
                 self._count(failed=1)
+                self._over.wait(_REST)
             else:
                 self._count(committed=1)
 

@@ -17,8 +17,8 @@ AHEAD = 0.1
 
 def admitted(rate_limit: float, rate_at: datetime | None, *, now: datetime) -> int:
     """How many requests may go now."""
-    begin = _begin(rate_at, now)
-    return max(0, int((_horizon(rate_limit, now) - begin).total_seconds() * rate_limit + _ROUNDING))
+    left = (_horizon(rate_limit, now) - _begin(rate_at, now)).total_seconds()
+    return max(0, int((left + _ROUNDING) * rate_limit))
 
 
 def moved(rate_limit: float, rate_at: datetime | None, *, count: int, now: datetime) -> datetime:
@@ -31,7 +31,7 @@ def next_at(rate_limit: float, rate_at: datetime | None, *, now: datetime) -> da
     return _begin(rate_at, now) + timedelta(seconds=1 / rate_limit) - (_horizon(rate_limit, now) - now)
 
 
-#: So that 0.1 s of 10 a second is one.
+#: Seconds: instants are whole microseconds, so that what is left may be a part of one short of a request's share.
 _ROUNDING = 1e-6
 
 

@@ -8,8 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.faults import refusing
 from support.local import Install
 from support.receiver import Received, Receiver, Reply
 from support.shop import Product, put
@@ -313,6 +316,23 @@ def test_410_disables_and_keeps_what_waits(
     webhooks.endpoints.enable(endpoint.id)
     webhooks.drain()
     assert [one.event["resource_id"] for one in receiver.received] in (["a", "a", "b"], ["a", "b", "a"])
+
+
+def test_who_subscribes_after_one_could_not_be_disabled_gets_all(
+    webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, engine: Engine
+) -> None:
+    """The transaction that disables counts a write to the endpoints; rolled back, the next write has that number."""
+    webhooks.endpoints.create(receiver.url("/told"), events=["endpoint.disabled"])
+    receiver.answer(410)
+    put(sessions, "a")
+    full = refusing(engine, "INSERT INTO webhook_event", when=lambda: bool(receiver.received))
+    with full, pytest.raises(OperationalError):
+        webhooks.drain()
+    webhooks.endpoints.create(receiver.url("/new"), events=["product.*"])
+    put(sessions, "b")
+    webhooks.drain()
+
+    assert [one.event["resource_id"] for one in receiver.received if one.path == "/new"] == ["b"]
 
 
 def test_410_of_a_url_that_is_no_longer_the_endpoint_s_disables_nobody(

@@ -60,22 +60,41 @@ def retire(
     Raises:
         Busy: Nothing was done.
     """
-    with database.write() as connection:
-        take_write_lock(connection)
-        _lock(connection, retirement.endpoint)
-        written = update(_endpoint).where(*_must_be(retirement, now=now))
-        if not connection.execute(
-            written.values(enabled=False, disabled_at=now, disabled_because=retirement.because, updated_at=now)
-        ).rowcount:
-            return None
-        subscribed.count_write(connection)
-        endpoint = endpoints.find_number(connection, retirement.endpoint)
-        if endpoint is None:
-            return None
-        publication.refresh(connection)
-        if publication.is_wanted(operational.DISABLED):
-            event = operational.disabled(endpoint, now=now)
-            publication.insert(connection, [Message(event, render(event))], now=now)
+    try:
+        with database.write() as connection:
+            return _disable(connection, retirement, publication=publication, render=render, now=now)
+    except Busy:
+        raise
+    except (
+        BaseException
+    ):  # of whatever kind: the publication has seen a revision that is not to be, but will be another's
+        publication.forget()
+        raise
+
+
+def _disable(
+    connection: Connection,
+    retirement: Retirement,
+    *,
+    publication: Publication,
+    render: Callable[[Event], bytes],
+    now: datetime,
+) -> Endpoint | None:
+    take_write_lock(connection)
+    _lock(connection, retirement.endpoint)
+    written = update(_endpoint).where(*_must_be(retirement, now=now))
+    if not connection.execute(
+        written.values(enabled=False, disabled_at=now, disabled_because=retirement.because, updated_at=now)
+    ).rowcount:
+        return None
+    subscribed.count_write(connection)
+    endpoint = endpoints.find_number(connection, retirement.endpoint)
+    if endpoint is None:
+        return None
+    publication.refresh(connection)
+    if publication.is_wanted(operational.DISABLED):
+        event = operational.disabled(endpoint, now=now)
+        publication.insert(connection, [Message(event, render(event))], now=now)
     return endpoint
 
 

@@ -321,6 +321,16 @@ def test_cancelled_it_lets_them_go(held_row: Webhooks, receiver: Receiver, engin
     assert faults(engine) == []
 
 
+def test_a_retry_sends_it_and_what_it_held_though_order_is_wanted_no_more(
+    held_row: Webhooks, receiver: Receiver, engine: Engine
+) -> None:
+    held_row.endpoints.update(held_row.endpoints.list()[0].id, ordering=False)
+    held_row.deliveries.retry(1)
+    assert faults(engine) == []
+    held_row.drain()
+    assert stocks(receiver) == [0, 1, 2]
+
+
 # --------------------------------------------------------------------------- cancel
 
 

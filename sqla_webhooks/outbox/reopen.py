@@ -129,13 +129,20 @@ def put_back(connection: Connection, rows: Sequence[Any], *, states: Collection[
         {
             "id": row.id,
             "lane": lane_of(row.endpoint_id, retry=False),
-            **queue.places(row.endpoint_id, row.row_key, row.former_row_key, ordered=row.ordering),
+            **_places(row),
         }
         for row in rows
         if row.state in states
     ]
     if again:
         queue.put_back(connection, again, now=now)
+
+
+def _places(row: Any) -> dict[str, int | None]:
+    """What has never left its queues, and holds them, keeps its places, whatever order is wanted by now."""
+    if row.ordering_key is not None:
+        return {"ordering_key": row.ordering_key, "former_key": row.former_key}
+    return queue.places(row.endpoint_id, row.row_key, row.former_row_key, ordered=row.ordering)
 
 
 def take_out(connection: Connection, rows: Sequence[Any], *, still: ColumnElement[bool], now: datetime) -> int:

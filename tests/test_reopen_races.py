@@ -14,18 +14,18 @@ import pytest
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.databases import Database
-from support.interleaving import commit_held, reached, running
+from support.interleaving import commit_held, reached, running, statement_held
 from support.local import Install
 from support.queues import awake, faults
 from support.receiver import PATIENCE, Receiver
 from support.shop import Base, Product, put
-from support.threads import Gate, aside
+from support.threads import Gate, aside, until
 
 from sqla_webhooks import Delivery, Drained, Webhooks, WrongState, models
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 
-RECORDS, RECORDED = "lease_token=webhook_delivery.lease_token", "INSERT INTO webhook_attempt"
+RECORDS, RECORDED = "webhook_delivery.lease_token IN", "INSERT INTO webhook_attempt"
 LOCKS, WRITES = "FOR UPDATE", "UPDATE webhook_delivery"
 FANS_OUT, FANNED_OUT = "UPDATE webhook_lease", "INSERT INTO webhook_delivery"
 
@@ -211,3 +211,44 @@ def test_what_is_put_right_by_hand_while_relays_send(
     assert faults(engine) == []
     assert {one.state.value for one in webhooks.deliveries.list(limit=1000)} == {"delivered"}
     assert {one.id for one in webhooks.events.list(limit=1000)} == set(receiver.ids)
+
+
+def waits(engine: Engine) -> bool:
+    """Whether a transaction there waits for another's lock."""
+    by_name = {
+        "postgresql": "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        "mysql": "FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+    }
+    with engine.connect() as connection:
+        return bool(connection.exec_driver_sql(f"SELECT count(*) {by_name[engine.dialect.name]}").scalar())
+
+
+def test_what_is_fanned_out_behind_two_rows_of_which_results_are_recorded(
+    webhooks: Webhooks,
+    install: Install,
+    sessions: sessionmaker[Session],
+    receiver: Receiver,
+    engine: Engine,
+    database: Database,
+) -> None:
+    """Of the rows, one has more behind what is recorded, and the other none: both relays lock in one order."""
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    put(sessions, "a")
+    sell(sessions, "a", 1)
+    put(sessions, "b")
+    patient = Database(database.name, database.url)
+    with patient.engine() as other, statement_held(engine, "next_attempt_at IS NULL") as held:
+        twin = install(sessionmaker(other), deliver=False, clock=webhooks.settings.clock)
+        thread, came = aside(webhooks.drain)
+        held.wait()
+        sell(sessions, "a", 2)
+        sell(sessions, "b", 1)
+        with running(other, twin.drain, until=LOCKS) as drained:
+            until(lambda: waits(other))
+            held.open()
+        thread.join()
+        twin.uninstall()
+    webhooks.drain()
+    assert [type(one) for one in (*came, *drained)] == [Drained, Drained]
+    assert faults(engine) == []
+    assert {one.state.value for one in webhooks.deliveries.list()} == {"delivered"}

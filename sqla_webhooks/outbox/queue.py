@@ -13,9 +13,11 @@ each other:
   it, the new one waits; else it is the head.
 * `finish` takes a delivery out, and makes the next one due.
 
-So the first locks the last delivery of each queue before it looks. Either it
-sees that one finished, or the transaction that finishes it waits, and then
-sees the new delivery and makes it due. SQLite has one writer, and no such race.
+So the first locks the head of each queue. Either it sees that one finished, and
+looks again, or the transaction that finishes it waits, and then sees the new
+delivery and makes it due. What is not a head is locked by none but those who
+have its head, so that nobody locks two of a row in the other order. SQLite has
+one writer, and no such race.
 
 Who comes to the middle of a queue, to take a delivery out or to put one back,
 locks the head first (`lock_heads`): no head is finished without its lock, so
@@ -99,14 +101,12 @@ def keys_of(delivery: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _unfinished(connection: Connection, keys: Collection[int]) -> set[int]:
-    """The queues that have an unfinished delivery; the last one of each is locked."""
+    """The queues that have an unfinished delivery; the first of each is locked, and will not be finished meanwhile."""
     found: set[int] = set()
-    for some in chunks(sorted(keys), width=len(_KEYS)):
-        last = _each(some, func.max)
-        locked = select(*_KEYS).where(_delivery.c.id.in_(select(last.c.id))).order_by(_delivery.c.id).with_for_update()
-        for row in connection.execute(locked):
-            found.update(row)
-    return found - {None}
+    while keys:
+        first, keys = _lock_firsts(connection, keys)
+        found.update(first)
+    return found
 
 
 def _each(keys: Sequence[int], pick: Any) -> Subquery:
@@ -178,15 +178,22 @@ def lock_heads(connection: Connection, keys: Collection[int]) -> set[int]:
     Raises:
         Moved: One of them was finished meanwhile.
     """
+    first, moved = _lock_firsts(connection, keys)
+    if moved:
+        raise Moved
+    return set(first.values())
+
+
+def _lock_firsts(connection: Connection, keys: Collection[int]) -> tuple[dict[int, int], set[int]]:
+    """The first delivery of each queue, locked; and the queues of which it was finished before it could be."""
     first: dict[int, int] = {}
     _firsts(connection, keys, first)
     places: dict[int, list[int | None]] = {}
     for some in chunks(sorted(set(first.values()))):
         locked = select(_delivery.c.id, *_KEYS).where(_delivery.c.id.in_(some)).order_by(_delivery.c.id)
         places.update((number, both) for number, *both in connection.execute(locked.with_for_update()))
-    if any(key not in places.get(number, ()) for key, number in first.items()):
-        raise Moved
-    return set(first.values())
+    moved = {key for key, number in first.items() if key not in places.get(number, ())}
+    return {key: number for key, number in first.items() if key not in moved}, moved
 
 
 _PUT_BACK = (

@@ -16,6 +16,7 @@ from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.health import Judged, judge
 from sqla_webhooks.outbox.publish import Message, Publication
+from sqla_webhooks.outbox.write import take_write_lock
 
 _delivery = models.delivery
 
@@ -115,18 +116,15 @@ class Recording:
 
 def _lock_ours(connection: Connection, verdicts: Sequence[Verdict]) -> Collection[tuple[int, str]]:
     """
-    Lock the rows that are still ours, and say which they are, each with the token that it shows.
-
-    By an UPDATE that changes nothing, since every database locks by that and
-    it opens the transaction with a write (see `Database.write`).
+    Lock the rows that are still ours, in the order in which everybody does; each with the token that it shows.
     """
     numbers = sorted(one.claim.delivery_id for one in verdicts)
     tokens = {one.claim.token for one in verdicts}
-    ours = (_delivery.c.id.in_(numbers), _delivery.c.lease_token.in_(tokens))
-    locked = connection.execute(update(_delivery).where(*ours).values(lease_token=_delivery.c.lease_token))
-    if locked.rowcount == len(verdicts) and len(tokens) == 1:
-        return {(one.claim.delivery_id, one.claim.token) for one in verdicts}
-    found = connection.execute(select(_delivery.c.id, _delivery.c.lease_token).where(*ours))
+    take_write_lock(connection)
+    ours = select(_delivery.c.id, _delivery.c.lease_token).where(
+        _delivery.c.id.in_(numbers), _delivery.c.lease_token.in_(tokens)
+    )
+    found = connection.execute(ours.order_by(_delivery.c.id).with_for_update())
     return {(row.id, row.lease_token) for row in found}
 
 

@@ -213,6 +213,25 @@ def test_enabling_ends_a_pause(
     assert [one.event["resource_id"] for one in receiver.received] == ["a", "b"]
 
 
+def test_to_retry_a_delivery_by_hand_ends_a_pause(
+    webhooks: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver, clock: MovedClock
+) -> None:
+    receiver.answer(Reply(429, headers={"Retry-After": "1000"}), 503)
+    put(sessions, "a")
+    webhooks.drain()
+    put(sessions, "b", "c")
+    clock.advance(1)
+    (delivery,) = webhooks.deliveries.list(type="product.created", limit=1)
+    webhooks.deliveries.retry(delivery.id)
+    webhooks.drain()
+    assert len(receiver.received) == 2  # one try
+
+    clock.advance(1)
+    webhooks.deliveries.retry(delivery.id)
+    webhooks.drain()
+    assert sorted({one.event["resource_id"] for one in receiver.received[1:]}) == ["a", "b", "c"]
+
+
 # ------------------------------------------------------------------ given up
 
 

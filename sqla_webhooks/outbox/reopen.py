@@ -23,6 +23,7 @@ from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import lead, queue
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive
+from sqla_webhooks.outbox.health import hasten
 from sqla_webhooks.outbox.pages import Pages
 from sqla_webhooks.outbox.sought import JOINED, Sought
 
@@ -121,7 +122,7 @@ def found(connection: Connection, numbers: Collection[int]) -> Sequence[Any]:
 
 def put_back(connection: Connection, rows: Sequence[Any], *, states: Collection[DeliveryState], now: datetime) -> None:
     """
-    Let finished deliveries wait again, each in its place, their attempts counted anew.
+    Let finished deliveries wait again, each in its place, their attempts counted anew; pauses of endpoints end.
 
     In `steadily`. Left alone are those in none of *states*.
     """
@@ -136,6 +137,7 @@ def put_back(connection: Connection, rows: Sequence[Any], *, states: Collection[
     ]
     if again:
         queue.put_back(connection, again, now=now)
+    hasten(connection, {row.endpoint_id for row in rows}, now=now)
 
 
 def _places(row: Any) -> dict[str, int | None]:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.databases import Database
-from support.interleaving import commit_held, reached, running, statement_held
+from support.interleaving import commit_held, reached, running, statement_held, waits
 from support.local import Install
 from support.queues import awake, faults
 from support.receiver import PATIENCE, Receiver
@@ -166,11 +166,10 @@ def test_a_deadlock_is_outlived(three: Webhooks, engine: Engine, gate: Gate) -> 
     table = models.delivery
     with engine.connect() as other:
         other.execute(update(table).where(table.c.id >= 2).values(attempts=table.c.attempts + 1))
-        with reached(engine, LOCKS) as locks:
-            thread, came = aside(lambda: three.deliveries.cancel(2))
-            assert locks.wait(PATIENCE)
-            other.execute(update(table).where(table.c.id == 1).values(attempts=table.c.attempts))
-            other.rollback()
+        thread, came = aside(lambda: three.deliveries.cancel(2))
+        until(lambda: waits(engine))  # the one that has waited longer gives way
+        other.execute(update(table).where(table.c.id == 1).values(attempts=table.c.attempts))
+        other.rollback()
         thread.join()
     assert isinstance(came[0], Delivery)
     assert came[0].state == "cancelled"
@@ -211,16 +210,6 @@ def test_what_is_put_right_by_hand_while_relays_send(
     assert faults(engine) == []
     assert {one.state.value for one in webhooks.deliveries.list(limit=1000)} == {"delivered"}
     assert {one.id for one in webhooks.events.list(limit=1000)} == set(receiver.ids)
-
-
-def waits(engine: Engine) -> bool:
-    """Whether a transaction there waits for another's lock."""
-    by_name = {
-        "postgresql": "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
-        "mysql": "FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-    }
-    with engine.connect() as connection:
-        return bool(connection.exec_driver_sql(f"SELECT count(*) {by_name[engine.dialect.name]}").scalar())
 
 
 def test_what_is_fanned_out_behind_two_rows_of_which_results_are_recorded(

@@ -9,7 +9,7 @@ on the endpoint's row of `webhook_health`, which is locked meanwhile.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -59,7 +59,8 @@ def admit(connection: Connection, shares: Sequence[Share], *, now: datetime, unt
         until: The end of the claim's lease, for which no other relay tries an endpoint that this one tries.
     """
     rates = {one.endpoint: one.rate_limit for one in shares if one.rate_limit is not None}
-    virtual = _lock_rates(connection, rates)
+    locked = _lock(connection, {*rates, *(one.endpoint for one in shares if one.probe)})
+    virtual = {number: at for number, at in locked.items() if number in rates}
     left = {number: pace.admitted(rates[number], at, now=now) for number, at in virtual.items()}
     admitted: list[Share] = []
     for share in shares:
@@ -83,12 +84,13 @@ def pass_through(connection: Connection, admission: Admission, taken: Iterable[i
             _write(connection, share.endpoint, paused_until=now)
 
 
-def _lock_rates(connection: Connection, rates: dict[int, float]) -> dict[int, datetime | None]:
-    if not rates:
+def _lock(connection: Connection, endpoints: Collection[int]) -> dict[int, datetime | None]:
+    """All rows that may be written, in the order in which `health` locks them; their virtual times."""
+    if not endpoints:
         return {}
     locked = (
         select(_health.c.endpoint_id, _health.c.rate_at)
-        .where(_health.c.endpoint_id.in_(sorted(rates)))
+        .where(_health.c.endpoint_id.in_(sorted(endpoints)))
         .order_by(_health.c.endpoint_id)
         .with_for_update()
     )

@@ -90,3 +90,16 @@ def _then(call: Any, there: threading.Event) -> Any:
         return call()
     finally:
         there.set()
+
+
+def waits(engine: Engine) -> bool:
+    """Whether a transaction there waits for another's lock; on MariaDB, one on the whole server."""
+    by_name = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()",
+        # Not information_schema.innodb_trx, which shows what was there when nobody had looked for a tenth of a second.
+        "mysql": "SELECT variable_value FROM information_schema.global_status"
+        " WHERE variable_name = 'innodb_row_lock_current_waits'",
+    }
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql(by_name[engine.dialect.name]).scalar_one()) > 0

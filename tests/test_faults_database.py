@@ -209,7 +209,7 @@ TAKE_BACK = {
         """
         CREATE FUNCTION take_{number}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF nextval('taken_{number}') <= 3 THEN
-                RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001';
+                RAISE EXCEPTION 'taken back' USING ERRCODE = {error};
             END IF;
             RETURN NEW;
         END $$
@@ -221,15 +221,40 @@ TAKE_BACK = {
         """
         CREATE TRIGGER take_{number} BEFORE {what} FOR EACH ROW
             IF NEXT VALUE FOR taken_{number} <= 3 THEN
-                SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found';
+                SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = {error}, MESSAGE_TEXT = 'taken back';
             END IF
         """,
     ],
 }
 
+SERIALIZATION = {"postgresql": "'40001'", "mariadb": "1020"}
+DEADLOCK = {"postgresql": "'40P01'", "mariadb": "1213"}
+
+
+def take_back(engine: Engine, name: str, error: str) -> None:
+    with engine.begin() as connection:
+        for number, what in enumerate(WRITTEN):
+            for statement in TAKE_BACK[name]:
+                connection.exec_driver_sql(statement.format(number=number, what=what, error=error))
+
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
-def test_serialization_failures_and_deadlocks(
+def test_a_deadlock_is_outlived_at_every_step_and_nobody_hears_of_it(
+    database: Database, engine: Engine, install: Install, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = sessionmaker(engine)
+    webhooks = install(sessions, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    take_back(engine, database.name, DEADLOCK[database.name])
+    put(sessions, "a")
+    assert webhooks.drain().attempts == 1
+    assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
+    assert len(receiver.received) == 1
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_serialization_failures(
     database: Database, engine: Engine, install: Install, receiver: Receiver, hurried: HurriedClock, setbacks: Setbacks
 ) -> None:
     """Of three relays, and of an application whose transactions are all serializable."""
@@ -237,10 +262,7 @@ def test_serialization_failures_and_deadlocks(
     factories = [sessionmaker(strict) for _ in range(3)]
     relays = [install(one, clock=hurried, **HURRIED) for one in factories]
     relays[0].endpoints.create(receiver.url(), events=["*"])
-    with engine.begin() as connection:
-        for number, what in enumerate(WRITTEN):
-            for statement in TAKE_BACK[database.name]:
-                connection.exec_driver_sql(statement.format(number=number, what=what))
+    take_back(engine, database.name, SERIALIZATION[database.name])
     receiver.answer(*[500, 200, 200] * 10)
     with Application(factories[0], threads=3) as application:
         setbacks.wait_until(3 * len(WRITTEN))

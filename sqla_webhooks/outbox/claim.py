@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, select, union_all, update
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, select, union_all, update
 from sqla_webhooks import models
 from sqla_webhooks.events import Claim
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.turnstile import Share, admit, pass_through
 from sqla_webhooks.outbox.write import take_write_lock
 
@@ -59,6 +61,11 @@ def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: 
         return []
     until = now + timedelta(seconds=lease)
     token = secrets.token_hex(16)
+    mine = outlive(partial(_take, database, shares, token=token, now=now, until=until))
+    return [_claim(row, token, until) for row in mine if _may_be_sent(row)]
+
+
+def _take(database: Database, shares: Sequence[Share], *, token: str, now: datetime, until: datetime) -> Sequence[Any]:
     with database.write() as connection:
         take_write_lock(connection)
         admission = admit(connection, shares, now=now, until=until)
@@ -74,7 +81,7 @@ def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: 
         )
         mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(numbers), _delivery.c.lease_token == token)).all()
         _put_back(connection, [row.id for row in mine if not _may_be_sent(row)], now=now)
-    return [_claim(row, token, until) for row in mine if _may_be_sent(row)]
+        return mine
 
 
 def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> list[tuple[int, int]]:

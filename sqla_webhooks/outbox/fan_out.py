@@ -18,6 +18,7 @@ from sqla_webhooks import models
 from sqla_webhooks.events import OutboxRow
 from sqla_webhooks.outbox import lead
 from sqla_webhooks.outbox.database import Database, chunks
+from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.publish import Message, Publication
 
 
@@ -39,12 +40,16 @@ def fan_out(
     Returns:
         Whether it was done; if not, the rows were gone already.
     """
-    try:
+
+    def transaction() -> None:
         with database.write() as connection:
             lead.lock(connection)
             _remove(connection, rows)
             publication.refresh(connection)
             publication.insert(connection, messages, now=now)
+
+    try:
+        outlive(transaction)
     except _Gone:
         return False
     return True

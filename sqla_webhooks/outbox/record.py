@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -14,6 +15,7 @@ from sqla_webhooks.events import DeliveryState, Event, Verdict
 from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.health import Judged, judge
 from sqla_webhooks.outbox.publish import Message, Publication
 from sqla_webhooks.outbox.write import take_write_lock
@@ -71,8 +73,9 @@ class Recording:
         changed, because its lease ended and another relay took it, is left
         alone.
         """
-        if not verdicts:
-            return Recorded()
+        return outlive(partial(self._record, verdicts, now=now)) if verdicts else Recorded()
+
+    def _record(self, verdicts: Sequence[Verdict], *, now: datetime) -> Recorded:
         with self._database.write() as connection:
             held = _lock_ours(connection, verdicts)
             recorded = [one for one in verdicts if (one.claim.delivery_id, one.claim.token) in held]
@@ -115,9 +118,7 @@ class Recording:
 
 
 def _lock_ours(connection: Connection, verdicts: Sequence[Verdict]) -> Collection[tuple[int, str]]:
-    """
-    Lock the rows that are still ours, in the order in which everybody does; each with the token that it shows.
-    """
+    """Lock the rows that are still ours, in the order in which everybody does; each with the token that it shows."""
     numbers = sorted(one.claim.delivery_id for one in verdicts)
     tokens = {one.claim.token for one in verdicts}
     take_write_lock(connection)

@@ -11,15 +11,24 @@ SETUP := Makefile pyproject.toml setup.cfg
 BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 blinker==1.8.0
 # Twice quiet, or setuptools warns of what an editable installation is.
 PIP := pip install -qq --disable-pip-version-check
+# What runs together shows what it says when it ends, if this make can do so.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long bench format clean
-# Two builds in one tree would write to the same files.
+.PHONY: run-sqlalchemy21 run-sqlalchemy20 run-lowest
+# Two builds in one tree would write to the same files; what only runs may run together.
+ifndef TOGETHER
 .NOTPARALLEL:
+endif
 
 demo: $(SA21)/.demo
 	$(SA21)/bin/python -m examples.shop
 
-test: lint test-sqlalchemy21 test-sqlalchemy20 test-lowest
+# Two suites at a time: they wait for databases and receivers more than they compute, and share none of them.
+test: lint $(SA20)/.test $(LOWEST)/.test
+	$(call install-afresh,$(SA20))
+	$(call install-afresh,$(LOWEST))
+	$(MAKE) TOGETHER=yes --jobs=2 $(SYNC) run-sqlalchemy21 run-sqlalchemy20 run-lowest
 
 lint: $(SA21)/.test
 	$(SA21)/bin/ruff check
@@ -28,17 +37,25 @@ lint: $(SA21)/.test
 	$(SA21)/bin/lint-imports
 
 # The newest SQLAlchemy, and orjson; the package as it lies here.
-test-sqlalchemy21: $(SA21)/.test
+test-sqlalchemy21: $(SA21)/.test run-sqlalchemy21
+
+run-sqlalchemy21:
 	$(SA21)/bin/python -m pytest
 
 # The newest SQLAlchemy 2.0 and no extras; the package as it would be installed.
 test-sqlalchemy20: $(SA20)/.test
 	$(call install-afresh,$(SA20))
+	$(MAKE) run-sqlalchemy20
+
+run-sqlalchemy20:
 	$(SA20)/bin/pytest
 
 # The oldest of everything that we say will do.
 test-lowest: $(LOWEST)/.test
 	$(call install-afresh,$(LOWEST))
+	$(MAKE) run-lowest
+
+run-lowest:
 	$(LOWEST)/bin/pytest
 
 test-long: $(SA21)/.test

@@ -100,6 +100,8 @@ _BigId = BigInteger().with_variant(Integer, "sqlite")
 # LONGBLOB and LONGTEXT on MySQL, whose plain BLOB and TEXT end at 64 KiB.
 _Bytes = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 _LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+# Whatever the database's own: a key or an answer may have any letters, and one that cannot be written stops the relay.
+_ANY_LETTERS: dict[str, Any] = {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"}
 
 #: Written by capture in the application's transaction; removed by the fan-out.
 outbox = Table(
@@ -112,6 +114,7 @@ outbox = Table(
     Index("ix_webhook_outbox_transaction", "transaction_id"),
     # A number must never come back: the fan-out deletes by number what it has read.
     sqlite_autoincrement=True,
+    **_ANY_LETTERS,
 )
 
 endpoint = Table(
@@ -135,6 +138,7 @@ endpoint = Table(
     Column("updated_at", Instant, nullable=False),
     # The row stays, so that its deliveries stay explained; its secret does not.
     Column("deleted_at", Instant),
+    **_ANY_LETTERS,
 )
 
 #: How an endpoint has answered: written by relays, in short transactions of theirs.
@@ -156,6 +160,7 @@ health = Table(
     Column("warned", Integer, nullable=False),
     # With a rate limit: when the next request is due, were they evenly spread.
     Column("rate_at", Instant),
+    **_ANY_LETTERS,
 )
 
 event = Table(
@@ -175,6 +180,7 @@ event = Table(
     # The very bytes that are signed and sent: never JSON, which a database may rewrite.
     Column("payload", _Bytes, nullable=False),
     sqlite_autoincrement=True,
+    **_ANY_LETTERS,
 )
 
 delivery = Table(
@@ -198,6 +204,7 @@ delivery = Table(
     UniqueConstraint("event_id", "endpoint_id", name="uq_webhook_delivery_event"),
     Index("ix_webhook_delivery_endpoint", "endpoint_id", "id"),
     sqlite_autoincrement=True,
+    **_ANY_LETTERS,
 )
 
 
@@ -238,6 +245,7 @@ attempt = Table(
     Column("response", _LongText, nullable=False),
     Column("reason", String(32)),
     Column("detail", Text, nullable=False),
+    **_ANY_LETTERS,
 )
 
 #: Who may turn outbox rows into events, and who does the upkeep. A row for each.
@@ -247,6 +255,7 @@ lease = Table(
     Column("name", String(64), primary_key=True),
     Column("token", String(32)),
     Column("expires_at", Instant),
+    **_ANY_LETTERS,
 )
 
 #: Counts the writes to `webhook_endpoint`, so that each process sees with one
@@ -256,4 +265,5 @@ revision = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("number", BigInteger, nullable=False),
+    **_ANY_LETTERS,
 )

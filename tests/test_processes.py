@@ -155,7 +155,7 @@ def test_celery(shop: Served) -> None:
 @pytest.mark.skipif(shutil.which("uwsgi", path=BIN) is None, reason="uWSGI is not here: pip install uwsgi builds it")
 @pytest.mark.parametrize(
     ("shop", "lazy"),
-    [("postgresql", False), pytest.param("sqlite", True, marks=pytest.mark.long)],
+    [("postgresql", True), pytest.param("postgresql", False, marks=pytest.mark.long)],
     indirect=["shop"],
 )
 def test_uwsgi(shop: Served, site: Site, lazy: bool) -> None:  # noqa: FBT001  # a parameter

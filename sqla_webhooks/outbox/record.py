@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.exc import DataError
 
 from sqla_webhooks import models, operational
 from sqla_webhooks.events import DeliveryState, Event, Verdict
@@ -73,7 +74,12 @@ class Recording:
         changed, because its lease ended and another relay took it, is left
         alone.
         """
-        return outlive(partial(self._record, verdicts, now=now)) if verdicts else Recorded()
+        if not verdicts:
+            return Recorded()
+        try:
+            return outlive(partial(self._record, verdicts, now=now))
+        except (DataError, UnicodeError):  # of a database that does not have all letters, and strangers' that it lacks
+            return outlive(partial(self._record, [_in_ascii(one) for one in verdicts], now=now))
 
     def _record(self, verdicts: Sequence[Verdict], *, now: datetime) -> Recorded:
         with self._database.write() as connection:
@@ -141,6 +147,15 @@ def _retry_row(one: Verdict) -> dict[str, Any]:
         "due": one.next_attempt_at,
         "first": one.first_attempt_at,
     }
+
+
+def _in_ascii(one: Verdict) -> Verdict:
+    attempt = one.attempt
+    return replace(one, attempt=replace(attempt, response=_escaped(attempt.response), detail=_escaped(attempt.detail)))
+
+
+def _escaped(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _attempt_row(one: Verdict) -> dict[str, Any]:

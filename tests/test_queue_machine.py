@@ -41,6 +41,7 @@ class Machine(RuleBasedStateMachine):
         self.deliveries = Deliveries(self.stand.door, clock=self.clock, due=lambda: None)
         self.events = Events(self.stand.door, clock=self.clock, due=lambda: None)
         self.claims: list[Claim] = []
+        self.publish(["a", "a", "b", "a>b", "b"])
 
     # ----------------------------------------------------------------------- relays
 
@@ -169,4 +170,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -109,14 +109,6 @@ def _unfinished(connection: Connection, keys: Collection[int]) -> set[int]:
     return found
 
 
-def _each(keys: Sequence[int], pick: Any) -> Subquery:
-    """The number that *pick* chooses in each queue, once for each column in which its key may stand."""
-    chosen: list[Select[Any]] = [
-        select(pick(_delivery.c.id).label("id")).where(column.in_(keys)).group_by(column) for column in _KEYS
-    ]
-    return union_all(*chosen).subquery("chosen")
-
-
 def finish(
     connection: Connection,
     which: ColumnElement[bool],
@@ -279,7 +271,7 @@ def _firsts(connection: Connection, keys: Collection[int], first: dict[int, int]
     """Note the first number of each queue; the deliveries that have them."""
     found: list[Any] = []
     for some in chunks(sorted(keys), width=len(_KEYS)):
-        least = _each(some, func.min)
+        least = _least(some)
         rows = connection.execute(select(_delivery.c.id, *_KEYS).join(least, least.c.id == _delivery.c.id)).all()
         for number, *both in rows:
             for key in both:
@@ -287,3 +279,18 @@ def _firsts(connection: Connection, keys: Collection[int], first: dict[int, int]
                     first[key] = min(number, first.get(key, number))
         found += rows
     return found
+
+
+#: Of so few queues each is asked for its first by itself, which is one look into the index, however long it is.
+_FEW = 4
+
+
+def _least(keys: Sequence[int]) -> Subquery:
+    """The first number of each queue, once for each column in which its key may stand."""
+    least = select(func.min(_delivery.c.id).label("id"))
+    each: list[Select[Any]]
+    if len(keys) <= _FEW:
+        each = [least.where(column == key) for column in _KEYS for key in keys]
+    else:
+        each = [least.where(column.in_(keys)).group_by(column) for column in _KEYS]
+    return union_all(*each).subquery("least")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 from tenacity import stop_after_attempt, stop_never, wait_fixed
 
 from sqla_webhooks import Answer, Operation, models
@@ -76,8 +76,12 @@ class Stand:
     def publish(self, *rows: str, now: datetime = START) -> None:
         """An event of each row; one of `"old>new"` is a change of the row's key. One transaction."""
         with self.door.write() as connection:
-            self.publication.refresh(connection)
-            self.publication.insert(connection, [_message(row) for row in rows], now=now)
+            self.publish_on(connection, *rows, now=now)
+
+    def publish_on(self, connection: Connection, *rows: str, now: datetime = START) -> None:
+        """The same, in a transaction that there is."""
+        self.publication.refresh(connection)
+        self.publication.insert(connection, [_message(row) for row in rows], now=now)
 
     def claim(self, endpoint: int, limit: int = 100, *, retry: bool = False, now: datetime = START) -> list[Claim]:
         return claim(self.door, [Share(endpoint, retry, limit)], now=now, lease=LEASE)

@@ -36,7 +36,7 @@ def after(health: Health, verdicts: Iterable[Verdict]) -> Health:
     In the relay's thread, inside the transaction that records them.
     """
     for verdict in sorted(verdicts, key=lambda one: one.ended_at):
-        health = _succeeded(verdict) if verdict.strain is Strain.NONE else _failed(health, verdict)
+        health = _succeeded(health, verdict) if verdict.strain is Strain.NONE else _failed(health, verdict)
     return health
 
 
@@ -63,8 +63,8 @@ def is_given_up(health: Health, disable_after: float | None, *, now: datetime) -
     return now - health.failing_since >= timedelta(seconds=disable_after)
 
 
-def _succeeded(verdict: Verdict) -> Health:
-    return Health(last_success_at=verdict.ended_at)
+def _succeeded(health: Health, verdict: Verdict) -> Health:
+    return Health(last_failure_at=health.last_failure_at, last_success_at=verdict.ended_at)
 
 
 def _failed(health: Health, verdict: Verdict) -> Health:

@@ -28,7 +28,15 @@ OK, DOWN, REFUSES = Answer(200), TimedOut("no"), Answer(400)
 
 
 def lane(endpoint: int, *, retry: bool = False, due: float | None = 0, **values: Any) -> Lane:
-    given = {"open": True, "deleted": False, "rate_limit": None, "rate_at": None, "health": Health(), **values}
+    given = {
+        "open": True,
+        "deleted": False,
+        "enabled_since": False,
+        "rate_limit": None,
+        "rate_at": None,
+        "health": Health(),
+        **values,
+    }
     at = None if due is None else later(due)
     return Lane(lane_of(endpoint, retry=retry), endpoint, retry=retry, due=at, **given)
 

@@ -101,9 +101,9 @@ def test_requests_under_way_as_a_pause_begins_do_not_lengthen_it() -> None:
     assert (late.failures, late.pauses, late.paused_until) == (17, 1, known.paused_until)
 
 
-def test_success_ends_it_all_and_remembers_only_itself() -> None:
+def test_success_ends_it_all() -> None:
     known = health(BUSY, BUSY, OK)
-    assert known == Health(last_success_at=later(201.5))
+    assert known == Health(last_failure_at=later(101.5), last_success_at=later(201.5))
 
 
 def test_what_it_asks_for_itself_lengthens_a_pause() -> None:

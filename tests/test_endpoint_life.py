@@ -84,7 +84,8 @@ def test_its_health_is_what_came_of_its_attempts(
 
     clock.advance(10)
     webhooks.drain()
-    assert webhooks.endpoints.get(endpoint.id).health == Health(last_success_at=clock.now())
+    health = webhooks.endpoints.get(endpoint.id).health
+    assert health == Health(last_failure_at=known.last_failure_at, last_success_at=clock.now())
 
 
 def test_success_is_noted_once_a_second(
@@ -210,7 +211,30 @@ def test_enabling_ends_a_pause(
     webhooks.drain()
 
     assert webhooks.endpoints.get(endpoint.id).health.failures == 0
-    assert [one.event["resource_id"] for one in receiver.received] == ["a", "b"]
+    assert [one.event["resource_id"] for one in receiver.received] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_enabling_lets_retries_wait_no_longer(
+    install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock, status: int
+) -> None:
+    webhooks = install(sessions, deliver=False, clock=clock, wait=wait_fixed(3600))
+    endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
+    receiver.answer(status)
+    put(sessions, "a")
+    webhooks.drain()
+    webhooks.endpoints.disable(endpoint.id)
+    clock.advance(10)
+    webhooks.endpoints.enable(endpoint.id)
+    webhooks.drain()
+    assert [one.event["resource_id"] for one in receiver.received] == ["a", "a"]
+
+    receiver.answer(status)
+    put(sessions, "b")
+    webhooks.drain()
+    clock.advance(3599)
+    webhooks.drain()
+    assert len(receiver.received) == 3  # what has failed since keeps its time
 
 
 def test_to_retry_a_delivery_by_hand_ends_a_pause(

@@ -277,6 +277,28 @@ def test_a_thread_that_could_not_be_started_may_be_stopped(
     assert webhooks.uninstall()
 
 
+def test_nothing_is_claimed_while_no_thread_can_be_had_to_send_it(
+    install: Install, sessions: Sessions, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would wait for the end of its lease, a minute, when there are threads again."""
+    begin, refused = threading.Thread.start, threading.Event()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("sqla_webhooks sender") and not refused.is_set():
+            refused.set()
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    webhooks = install(sessions, batch_window=0)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    put(sessions, "a")
+
+    assert [one.event["resource_id"] for one in receiver.wait_for(1)] == ["a"]
+    assert refused.is_set()
+
+
 # ------------------------------------------------------------------ forks
 
 

@@ -34,13 +34,16 @@ class Senders(Protocol):
     def under_way(self) -> Collection[Claim]:
         """Those that are submitted whose results are not collected."""
 
-    def submit(self, request: Request) -> None:
+    def get_ready(self) -> None:
         """
-        Take a request; its result says what came of it. There is none if its lease has ended by then.
+        See that there is something to send with: before anything is claimed, which would else wait for its lease's end.
 
         Raises:
             RuntimeError: No thread can be had.
         """
+
+    def submit(self, request: Request) -> None:
+        """Take a request; its result says what came of it. There is none if its lease has ended by then."""
 
     def collect(self) -> list[Result]:
         """The results that are there, each once."""
@@ -66,6 +69,9 @@ class InlineSenders:
     @property
     def under_way(self) -> Collection[Claim]:
         return [result.claim for result in self._results]
+
+    def get_ready(self) -> None:
+        """It always is."""
 
     def submit(self, request: Request) -> None:
         if (result := _send(self._sender, request, self._clock)) is not None:
@@ -113,6 +119,10 @@ class SenderPool:
     @property
     def under_way(self) -> Collection[Claim]:
         return self._under_way.values()
+
+    def get_ready(self) -> None:
+        if not self._threads:
+            self._start_thread()
 
     def submit(self, request: Request) -> None:
         if len(self._under_way) >= len(self._threads):

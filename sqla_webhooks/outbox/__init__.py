@@ -21,6 +21,7 @@ The relay's steps:
     fan_out     rows become events and deliveries, in one transaction; `publish`, what is inserted
     queue       which delivery of a row is due: the head of its queue
     lanes       for whom there is something to send
+    release     what need not wait for its retry, since its endpoint was enabled
     claim       deliveries that are due, by lease; `turnstile`, how many of an endpoint's
     record      what came of them; `health`, what that says of their endpoints
     retire      an endpoint is disabled, since it is gone or did nothing but fail

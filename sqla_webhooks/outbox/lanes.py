@@ -44,6 +44,7 @@ class Lane:
         due: When the first delivery of it may be taken; None if all wait behind others.
         open: Whether its endpoint is enabled, and there.
         deleted: Whether its endpoint is there no more.
+        enabled_since: Whether its endpoint was enabled after the last failure: what still waits for its retry need not.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Lane:
     due: datetime | None
     open: bool
     deleted: bool
+    enabled_since: bool
     rate_limit: float | None
     rate_at: datetime | None
     health: Health
@@ -118,6 +120,7 @@ def health_of(values: Sequence[Any], enabled_at: datetime) -> Health:
 
 def _read(row: Any) -> Lane:
     number, due, endpoint, enabled, enabled_at, deleted_at, rate_limit, rate_at, *health = row
+    known = health_of(health, enabled_at)
     return Lane(
         number=number,
         endpoint=endpoint,
@@ -125,7 +128,8 @@ def _read(row: Any) -> Lane:
         due=due,
         open=enabled and deleted_at is None,
         deleted=deleted_at is not None,
+        enabled_since=known.last_failure_at is not None and known.last_failure_at < enabled_at,
         rate_limit=rate_limit,
         rate_at=rate_at,
-        health=health_of(health, enabled_at),
+        health=known,
     )

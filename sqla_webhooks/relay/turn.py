@@ -27,11 +27,12 @@ from sqla_webhooks.events import Claim, Event, Result, Verdict
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import fan_out
-from sqla_webhooks.outbox.lanes import lanes
+from sqla_webhooks.outbox.lanes import Lane, lanes
 from sqla_webhooks.outbox.lead import Lead
 from sqla_webhooks.outbox.publish import Message, Publication
 from sqla_webhooks.outbox.pulse import pulse
 from sqla_webhooks.outbox.record import Recorded, Recording
+from sqla_webhooks.outbox.release import release
 from sqla_webhooks.outbox.take import Batch, take
 from sqla_webhooks.relay.allot import Allotment, allot
 from sqla_webhooks.relay.retirements import Retirements
@@ -167,6 +168,8 @@ class Relay:
         recorded = self.record(senders)
         now = self._clock.now()
         allotment = self._allot(senders, now=now)
+        if allotment.shares:
+            senders.get_ready()
         claims = claim(self._database, allotment.shares, now=now, lease=self._settings.lease)
         for one in claims:
             self._submit(one, senders)
@@ -175,8 +178,9 @@ class Relay:
     def _allot(self, senders: Senders, *, now: datetime) -> Allotment:
         if not senders.free:
             return Allotment((), None)
-        with self._database.look() as connection:
-            waiting = lanes(connection)
+        waiting = self._look()
+        if release(self._database, waiting, now=now):
+            waiting = self._look()
         return allot(
             waiting,
             free=senders.free,
@@ -186,6 +190,10 @@ class Relay:
             one_by_one=senders.one_by_one,
             now=now,
         )
+
+    def _look(self) -> list[Lane]:
+        with self._database.look() as connection:
+            return lanes(connection)
 
     @property
     def unrecorded(self) -> int:

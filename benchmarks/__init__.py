@@ -8,7 +8,7 @@ What the plug-in costs, as ratios to the same code without it.
     workers      a process for each variant, and how the driver steps them
     figures      times, ratios and tables; `command`, what the programs have in common
 
-Four programs, each `python -m benchmarks.NAME`, and all of them by
+The programs, each `python -m benchmarks.NAME`, and all of them by
 `python -m benchmarks`:
 
     write_path   inserts, updates and deletes in transactions of 100
@@ -16,6 +16,14 @@ Four programs, each `python -m benchmarks.NAME`, and all of them by
     bulk_update  a bulk UPDATE against loading, changing and flushing the same rows
     locked       how often SQLite says "database is locked", with the relay and without
 
-Every figure of the first three comes from workers that take turns, batch by batch and in random
+and those of `delivery/`, `python -m benchmarks.delivery.NAME`:
+
+    latency      from commit to receipt
+    outage       an endpoint that is down for an hour
+    claims       claiming behind a million finished deliveries, and idling
+    isolation    nine endpoints beside one that hangs
+    many_relays  three relays, and a receiver that fails at random
+
+Every figure of those before `locked` comes from workers that take turns, batch by batch and in random
 order: what else the machine does hits all of them alike.
 """

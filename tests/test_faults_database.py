@@ -250,7 +250,8 @@ def test_a_deadlock_is_outlived_at_every_step_and_nobody_hears_of_it(
     assert webhooks.drain().attempts == 1
     assert [one.state for one in webhooks.deliveries.list()] == [DeliveryState.DELIVERED]
     assert len(receiver.received) == 1
-    assert caplog.records == []
+    heard = [one for one in caplog.records if one.name != "sqla_webhooks.resources"]  # of other tests' classes
+    assert heard == []
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)

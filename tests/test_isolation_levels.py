@@ -73,13 +73,15 @@ def test_the_application_s_transactions_keep_theirs(
 
     assert receiver.types == ["product.created"]
     assert theirs == level
-    assert ours <= {"READ COMMITTED", "AUTOCOMMIT", level}
-    assert "READ COMMITTED" in ours
+    assert "READ COMMITTED" in ours <= {"READ COMMITTED", "AUTOCOMMIT", "its own"}
+    if database.name == "mariadb" and level == "SERIALIZABLE":  # where who looks would lock what he looks at
+        assert ours == {"READ COMMITTED"}
 
 
 def levels_of_ours(engine: Engine, act: Any) -> set[str]:
     """The levels at which *act* makes its statements, in this thread."""
-    here, found = threading.get_ident(), set()
+    here = threading.get_ident()
+    found: set[str] = set()
 
     def note(connection: Any, *_: object) -> None:
         if threading.get_ident() == here:
@@ -88,4 +90,4 @@ def levels_of_ours(engine: Engine, act: Any) -> set[str]:
     event.listen(engine, "before_cursor_execute", note)
     act()
     event.remove(engine, "before_cursor_execute", note)
-    return {one for one in found if one != "its own"}
+    return found

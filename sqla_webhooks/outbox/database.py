@@ -96,6 +96,8 @@ class Database:
             event.listen(engine, "checkout", self._note_used)
         one_writer = engine.dialect.name == "sqlite" and not self.in_memory
         self._guard = Guard.on(engine) if one_writer else None
+        #: Asked of the database once, by whoever comes first.
+        self._locks_reads: bool | None = None
 
     def close(self) -> None:
         """Stop listening to the engine, which stays the application's. Does nothing the second time."""
@@ -142,7 +144,16 @@ class Database:
         self._refuse_if_busy()
         guard = self._guard
         with _connected(guard, self._engine) as connection, _look(guard, connection, theirs=theirs):
+            if not theirs and self._reading_locks(connection):
+                _isolate(connection, "READ COMMITTED")
             yield connection
+
+    def _reading_locks(self, connection: Connection) -> bool:
+        """Whether it would lock what it only looks at, as on MySQL and MariaDB where transactions are serializable."""
+        if self._locks_reads is None:
+            is_mysql = connection.dialect.name in ("mysql", "mariadb")
+            self._locks_reads = is_mysql and connection.get_isolation_level() == "SERIALIZABLE"
+        return self._locks_reads
 
     @contextmanager
     def look(self) -> Iterator[Connection]:

@@ -79,12 +79,12 @@ def test_the_application_s_transactions_keep_theirs(
 
 
 def levels_of_ours(engine: Engine, act: Any) -> set[str]:
-    """The levels at which *act* makes its statements, in this thread."""
+    """The levels at which *act* makes its statements on our tables, in this thread; others are enrichers'."""
     here = threading.get_ident()
     found: set[str] = set()
 
-    def note(connection: Any, *_: object) -> None:
-        if threading.get_ident() == here:
+    def note(connection: Any, _cursor: object, statement: str, *_: object) -> None:
+        if threading.get_ident() == here and "webhook_" in statement:
             found.add(str(connection.get_execution_options().get("isolation_level", "its own")))
 
     event.listen(engine, "before_cursor_execute", note)

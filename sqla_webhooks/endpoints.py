@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.config import Several
-from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
+from sqla_webhooks.errors import ConfigurationError, EndpointError
 from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.ids import endpoint_id
 from sqla_webhooks.outbox import endpoints as stored
@@ -234,7 +234,7 @@ class Endpoints:
 
     def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
         if not stored.change(connection, public_id, now=self._clock.now(), **values):
-            raise _not_found(public_id)
+            raise stored.not_found(public_id)
 
     def _check_secret(self, secret: str) -> str:
         try:
@@ -264,14 +264,8 @@ def _own(session: Any) -> Any:
 
 def _found(endpoint: Endpoint | None, public_id: str) -> Endpoint:
     if endpoint is None:
-        raise _not_found(public_id)
+        raise stored.not_found(public_id)
     return endpoint
-
-
-def _not_found(public_id: str) -> NotFound:
-    return NotFound(
-        f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
-    )
 
 
 def _check_description(given: Any) -> None:

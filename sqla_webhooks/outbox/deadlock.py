@@ -39,13 +39,11 @@ def outlive(transaction: Callable[[], T]) -> T:
     return retrying(transaction)
 
 
-def is_deadlock(error: DBAPIError) -> bool:
-    """Whether the database has chosen this transaction to give way."""
+def _is_deadlock(error: BaseException) -> bool:
+    """Whether the database has chosen a transaction to give way."""
+    if not isinstance(error, DBAPIError):
+        return False
     said = error.orig
     first = said.args[0] if said is not None and said.args else None
     names = (getattr(said, "sqlstate", None), getattr(said, "pgcode", None), first)
     return any(isinstance(name, str | int) and name in _DEADLOCKS for name in names)
-
-
-def _is_deadlock(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and is_deadlock(error)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from sqla_webhooks import encoding, models
+from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.outbox import subscribed
 from sqla_webhooks.outbox.lanes import HEALTH, health_of
@@ -64,6 +65,13 @@ def find(connection: Connection, public_id: str) -> Endpoint | None:
     """The endpoint of that id, unless it was deleted."""
     row = connection.execute(_SHOWN.where(_endpoint.c.public_id == public_id)).first()
     return None if row is None else _shown(row)
+
+
+def not_found(public_id: str) -> NotFound:
+    """The error that there is none of that id."""
+    return NotFound(
+        f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
+    )
 
 
 def find_number(connection: Connection, number: int) -> Endpoint | None:

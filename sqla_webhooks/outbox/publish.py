@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from sqla_webhooks import encoding, models
-from sqla_webhooks.events import DeliveryState, Event
-from sqla_webhooks.models import lane_of
+from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import queue, subscribed
 from sqla_webhooks.outbox.database import chunks
 from sqla_webhooks.subscriptions import Patterns
@@ -90,7 +89,15 @@ class Publication:
         rows = {message.event.id: _event_row(message) for message, _ in routed}
         numbers = _insert_events(connection, list(rows.values()))
         deliveries = [
-            _delivery_row(route, rows[message.event.id], numbers[message.event.id], now=now)
+            queue.delivery_row(
+                route.endpoint_id,
+                numbers[message.event.id],
+                row=rows[message.event.id]["row_key"],
+                former_row=rows[message.event.id]["former_key"],
+                ordered=route.ordering,
+                now=now,
+                dropped=route.dropped,
+            )
             for message, routes in routed
             for route in routes
         ]
@@ -123,19 +130,4 @@ def _event_row(message: Message) -> dict[str, Any]:
         "former_key": former,
         "occurred_at": event.timestamp,
         "payload": message.body,
-    }
-
-
-def _delivery_row(route: _Route, event: dict[str, Any], number: int, *, now: datetime) -> dict[str, Any]:
-    return {
-        "event_id": number,
-        "endpoint_id": route.endpoint_id,
-        "state": DeliveryState.CANCELLED if route.dropped else DeliveryState.PENDING,
-        "attempts": 0,
-        "lane": None if route.dropped else lane_of(route.endpoint_id, retry=False),
-        **queue.places(
-            route.endpoint_id, event["row_key"], event["former_key"], ordered=route.ordering and not route.dropped
-        ),
-        "created_at": now,
-        "finished_at": now if route.dropped else None,
     }

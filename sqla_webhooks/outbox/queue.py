@@ -79,6 +79,36 @@ def _number(name: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 
+def delivery_row(
+    endpoint_id: int,
+    event_id: int,
+    *,
+    row: int,
+    former_row: int | None,
+    ordered: bool,
+    now: datetime,
+    dropped: bool = False,
+) -> dict[str, Any]:
+    """
+    A new delivery, for `enqueue`.
+
+    Args:
+        row, former_row: The `row_key` and the `former_key` of its event.
+        ordered: Whether its endpoint wants the events of a row in their order.
+        dropped: Whether it is given up before it begins.
+    """
+    return {
+        "event_id": event_id,
+        "endpoint_id": endpoint_id,
+        "state": DeliveryState.CANCELLED if dropped else DeliveryState.PENDING,
+        "attempts": 0,
+        "lane": None if dropped else models.lane_of(endpoint_id, retry=False),
+        **places(endpoint_id, row, former_row, ordered=ordered and not dropped),
+        "created_at": now,
+        "finished_at": now if dropped else None,
+    }
+
+
 def enqueue(connection: Connection, deliveries: Sequence[dict[str, Any]], *, now: datetime) -> None:
     """
     Insert *deliveries*, in their order; the first of each queue is due now.

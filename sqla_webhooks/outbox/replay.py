@@ -16,8 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 from sqla_webhooks import encoding, models
 from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import DeliveryState
-from sqla_webhooks.models import lane_of
-from sqla_webhooks.outbox import queue, reopen
+from sqla_webhooks.outbox import endpoints, queue, reopen
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.pages import Pages
 from sqla_webhooks.subscriptions import Patterns
@@ -121,10 +120,7 @@ def _find_endpoint(connection: Connection, public_id: str) -> Any:
     there = (_endpoint.c.public_id == public_id, _endpoint.c.deleted_at.is_(None))
     for row in connection.execute(select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.ordering).where(*there)):
         return row
-    message = (
-        f"no endpoint has the id {public_id!r}, or it was deleted; webhooks.endpoints.list() shows those there are"
-    )
-    raise NotFound(message)
+    raise endpoints.not_found(public_id)
 
 
 def _give_to(connection: Connection, endpoint: Any, events: Sequence[int], *, now: datetime) -> None:
@@ -138,22 +134,14 @@ def _give_to(connection: Connection, endpoint: Any, events: Sequence[int], *, no
         .order_by(_event.c.id)
         .with_for_update(read=True)  # or they may be removed, for their age
     )
-    deliveries = [_delivery_row(endpoint, row, now=now) for row in connection.execute(fresh)]
+    deliveries = [
+        queue.delivery_row(
+            endpoint.id, row.id, row=row.row_key, former_row=row.former_key, ordered=endpoint.ordering, now=now
+        )
+        for row in connection.execute(fresh)
+    ]
     queue.enqueue(connection, deliveries, now=now)
 
 
 def _numbers(events: Collection[int], endpoint: int) -> Select[Any]:
     return select(_delivery.c.id).where(_delivery.c.event_id.in_(sorted(events)), _delivery.c.endpoint_id == endpoint)
-
-
-def _delivery_row(endpoint: Any, event: Any, *, now: datetime) -> dict[str, Any]:
-    return {
-        "event_id": event.id,
-        "endpoint_id": endpoint.id,
-        "state": DeliveryState.PENDING,
-        "attempts": 0,
-        "lane": lane_of(endpoint.id, retry=False),
-        **queue.places(endpoint.id, event.row_key, event.former_key, ordered=endpoint.ordering),
-        "created_at": now,
-        "finished_at": None,
-    }

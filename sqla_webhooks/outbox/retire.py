@@ -65,9 +65,7 @@ def retire(
             return _disable(connection, retirement, publication=publication, render=render, now=now)
     except Busy:
         raise
-    except (
-        BaseException
-    ):  # of whatever kind: the publication has seen a revision that is not to be, but will be another's
+    except BaseException:  # of whatever kind: the revision that was seen is rolled back, and will be another's
         publication.forget()
         raise
 

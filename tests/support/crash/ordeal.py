@@ -40,7 +40,7 @@ LEAD, LEASE = 11.0, 61.0
 WRITERS = 3
 
 #: Of requests that are answered by a failure, and how many answers are laid ready.
-_FAILING, _ANSWERS = 0.08, 20_000
+_FAILING, _ANSWERS = 0.08, 500_000
 
 #: Those of the endpoints; both get everything.
 PATHS = ("/first", "/second")

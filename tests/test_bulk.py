@@ -19,6 +19,10 @@ def twins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield twins
 
 
+def animals(session: Session) -> list[Animal]:
+    return session.query(Animal).order_by(Animal.id).all()
+
+
 def one(statement: Any, parameters: Any = None, **options: Any) -> Operation:
     """Execute one statement, for its result."""
     return lambda session: session.execute(statement, parameters, execution_options=options)
@@ -28,7 +32,8 @@ def loaded(statement: Any, how: Any) -> Operation:
     """Execute one statement with objects in the session."""
 
     def operation(session: Session) -> Any:
-        everything = [*session.scalars(select(Item)), *session.scalars(select(Animal)), *session.scalars(select(Seat))]
+        in_order = [select(cls).order_by(*cls.__mapper__.primary_key) for cls in (Item, Animal, Seat)]
+        everything = [row for query in in_order for row in session.scalars(query)]
         result = session.execute(statement, execution_options={"synchronize_session": how})
         return result, [row for row in everything if row in session]
 
@@ -207,9 +212,7 @@ LIVES: dict[str, Operation] = {
     ),
     "Query.delete": query(lambda s: s.query(Item).filter(Item.id < 3).delete()),
     "Query.delete without synchronizing": query(lambda s: s.query(Tag).delete(synchronize_session=False)),
-    "Query.update of objects": query(
-        lambda s: (s.query(Animal).all(), s.query(Animal).update({"name": "q"}), s.query(Animal).all())
-    ),
+    "Query.update of objects": query(lambda s: (animals(s), s.query(Animal).update({"name": "q"}), animals(s))),
 }
 
 RETURNING: dict[str, Operation] = {
@@ -218,9 +221,13 @@ RETURNING: dict[str, Operation] = {
     "update of entities": one(update(Item).where(TWO).values(amount=5).returning(Item)),
     "update of an expression": one(update(Item).values(amount=5).returning(Item.amount + 1, literal("x"))),
     "update of keys": one(update(Tag).values(name=Tag.name + "!").returning(Tag)),
-    "update scalars": query(lambda s: s.scalars(update(Item).where(TWO).values(amount=5).returning(Item)).all()),
+    "update scalars": query(
+        lambda s: sorted(s.scalars(update(Item).where(TWO).values(amount=5).returning(Item)), key=lambda item: item.id)
+    ),
     "update mappings": query(
-        lambda s: s.execute(update(Item).where(TWO).values(amount=5).returning(Item.id)).mappings().all()
+        lambda s: sorted(
+            s.execute(update(Item).where(TWO).values(amount=5).returning(Item.id)).mappings(), key=lambda row: row["id"]
+        )
     ),
     "update of loaded": query(
         lambda s: (

@@ -12,7 +12,7 @@ in this process; and one that is about to begin waits until ours is over.
 
 Both wait for each other, and neither for ever:
 
-- The application waits for a turn as long as that may shut the gate, a second for a write. A thread that has a
+- The application waits for a turn as long as that may shut the gate, five seconds for a write. A thread that has a
   connection already does not wait, for that may be what the turn waits for.
 - A turn waits for the application for two seconds. What is still there then is known to stay long, and not waited for
   again. What the calling thread has itself is never waited for: it cannot end meanwhile.
@@ -40,8 +40,9 @@ from sqla_webhooks._clock import SystemClock
 
 T = TypeVar("T")
 
-#: Seconds for which the application waits for a transaction of ours at the most.
-SHUT = 1.0
+#: Seconds for which the application waits for a transaction of ours at the most: as long as Python's driver waits for a
+#: lock unless told otherwise. Ours take milliseconds, but where the disk is slow.
+SHUT = 5.0
 
 #: Seconds after which the next of those who have waited is let in, though the last is still there.
 APART = 0.02

@@ -37,23 +37,12 @@ def file_at(path: Path, mode: Mode, **options: Any) -> Iterator[Engine]:
     """An engine with the shop's tables; *options* are those of its pool."""
     arguments = {"timeout": 0} | ({"autocommit": False} if mode.begin == "driver" else {})
     engine = create_engine(f"sqlite:///{path}", connect_args=arguments, **options)
-    event.listen(engine, "connect", _hurry)
     begin_as(engine, mode)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA journal_mode = {mode.journal}")  # it stays so
     Base.metadata.create_all(engine)
     yield engine
     engine.dispose()
-
-
-def _hurry(connection: Any, _record: object) -> None:
-    """Wait for no disk: one that is busy may take longer for a commit of ours than the application waits for it."""
-    begins_by_itself = getattr(connection, "autocommit", None) is False
-    if begins_by_itself:
-        connection.autocommit = True  # the setting is refused within a transaction
-    connection.execute("PRAGMA synchronous = OFF")
-    if begins_by_itself:
-        connection.autocommit = False
 
 
 def begin_as(engine: Engine, mode: Mode) -> None:

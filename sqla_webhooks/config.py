@@ -12,11 +12,12 @@ from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
+from sqla_webhooks import allowed
 from sqla_webhooks._clock import Clock, SystemClock
+from sqla_webhooks.allowed import Network
 from sqla_webhooks.encoding import JSON_TYPES, Encoders
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.retry import (
@@ -29,9 +30,6 @@ from sqla_webhooks.retry import (
     stop_standard,
     wait_standard,
 )
-
-Network: TypeAlias = IPv4Network | IPv6Network
-
 
 T = TypeVar("T")
 #: Several of a kind, and no lone string, which is a collection too.
@@ -94,6 +92,9 @@ class Options(TypedDict, total=False):
     allow_http: bool
     allow_hosts: Several[str]
     allow_networks: Several[str | Network]
+    deny_networks: Several[str | Network]
+    egress_ports: Several[int] | None
+    egress_proxy: str | None
     include: Several[Any]
     exclude: Several[Any]
     names: Mapping[Any, str]
@@ -132,12 +133,17 @@ class Settings:
         while_disabled: What becomes of what a disabled endpoint should get. "hold": it is sent when the endpoint is
             enabled. "drop": it is cancelled.
         retention: Seconds for which what is finished is kept, or a `Retention` that says it one by one; None for ever.
-        connect_timeout: Seconds to open a connection.
-        timeout: Seconds that a request may take, its connection included.
+        connect_timeout: Seconds to open a connection: to look its name up, to connect, and to agree on TLS.
+        timeout: Seconds that a request may take, its connection included, whatever the other side does.
         lease: Seconds for which a delivery belongs to the relay that claimed it.
         allow_http: Whether an endpoint may be plain http.
         allow_hosts: Host names that may be reached whatever their addresses.
         allow_networks: Networks that may be reached though they are not public, such as "127.0.0.0/8".
+        deny_networks: Networks that may not be reached, whatever else is allowed: your own public addresses, say.
+        egress_ports: The only ports that may be reached. None: 80, 443, and those from 1024 on that no well-known
+            service of another kind has.
+        egress_proxy: The URL of a proxy through which every request goes. It looks the names up, and is trusted to
+            refuse what must not be reached.
         include: Classes: capture only these. Operations (`(Order, "create", "update")`): of this class only these.
             Attributes (`User.api_key`): send them though their names say secret, or they are no columns.
         exclude: Classes, operations of a class, attributes: not these.
@@ -175,6 +181,10 @@ class Settings:
     allow_http: bool = False
     allow_hosts: frozenset[str] = frozenset()
     allow_networks: tuple[Network, ...] = ()
+    deny_networks: tuple[Network, ...] = ()
+    egress_ports: frozenset[int] | None = None
+    #: May have a password in it.
+    egress_proxy: str | None = field(default=None, repr=False)
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
@@ -209,20 +219,30 @@ class Settings:
     def __post_init__(self) -> None:
         """Bring what may be given in several forms into one, and see that everything can work."""
         normal: dict[str, Any] = {
-            "allow_networks": tuple(_network(one) for one in _several(self, "allow_networks")),
-            "allow_hosts": frozenset(_host(one) for one in _several(self, "allow_hosts")),
+            "allow_networks": allowed.networks(_several(self, "allow_networks"), "allow_networks"),
+            "deny_networks": allowed.networks(_several(self, "deny_networks"), "deny_networks"),
+            "allow_hosts": allowed.hosts(_several(self, "allow_hosts"), "allow_hosts"),
             "include": _several(self, "include"),
             "exclude": _several(self, "exclude"),
             "names": _names(self.names),
             "encoders": _encoders(self.encoders),
         }
+        if self.egress_ports is not None:
+            normal["egress_ports"] = allowed.ports(_several(self, "egress_ports"), "egress_ports")
+        if self.egress_proxy is not None:
+            normal["egress_proxy"] = allowed.proxy(self.egress_proxy, "egress_proxy")
         for name, value in normal.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
         _check(self)
 
+    def shown(self, name: str) -> str:
+        """One of the settings as an error may show it: not what stands in no repr, since it may be secret."""
+        (one,) = (one for one in dataclasses.fields(self) if one.name == name)
+        return repr(getattr(self, name)) if one.repr else "(not shown)"
+
     @property
     def longest_request(self) -> float:
-        """Seconds after which a request is over: `timeout` is looked at between reads, and a read may take as long."""
+        """Seconds after which a request is over for sure, on a busy machine too: twice `timeout`."""
         return 2 * self.timeout
 
     @property
@@ -249,21 +269,6 @@ def _names(given: object) -> Mapping[Any, str]:
         message = f'names is {given!r}: give a dict, as in names={{Order: "purchase_order"}}'
         raise ConfigurationError(message)
     return MappingProxyType(dict(given))  # which nobody changes later
-
-
-def _network(given: object) -> Network:
-    try:
-        return ip_network(str(given))
-    except ValueError as error:
-        message = f"allow_networks has {given!r}, which is no network: {error}. Write it like '10.0.0.0/8'"
-        raise ConfigurationError(message) from error
-
-
-def _host(given: object) -> str:
-    if not isinstance(given, str) or not given:
-        message = f"allow_hosts has {given!r}: give names of hosts, like 'hooks.internal'"
-        raise ConfigurationError(message)
-    return given.lower().rstrip(".")
 
 
 def _encoders(given: object) -> Encoders:
@@ -295,9 +300,9 @@ def _check(settings: Settings) -> None:
         _check_number(settings, name, 0.001)
     if settings.lease < settings.longest_request:
         message = (
-            f"lease is {settings.lease} s and timeout {settings.timeout} s: a request may take twice its timeout, and "
-            "a lease that ends before it lets another relay send the same delivery; make lease longer, about four "
-            "times the timeout"
+            f"lease is {settings.lease} s and timeout {settings.timeout} s: a lease that ends before its request lets "
+            "another relay send the same delivery, and a busy machine is late; make lease longer, about four times "
+            "the timeout"
         )
         raise ConfigurationError(message)
     for name in ("allow_http", "capture_bulk", "coalesce", "deliver", "create_tables"):

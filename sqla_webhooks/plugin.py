@@ -117,7 +117,7 @@ def _check_same(installed: Webhooks, given: Mapping[str, Any]) -> None:
     """Whether a second `install()` asks for what the first got. A strategy equals only itself, as tenacity has it."""
     others = [name for name, value in given.items() if value != getattr(installed.settings, name)]
     if others:
-        listing = ", ".join(f"{name}={getattr(installed.settings, name)!r}" for name in others)
+        listing = ", ".join(f"{name}={installed.settings.shown(name)}" for name in others)
         message = (
             f"this session factory has an installation with other settings, {listing}: call install() with the same "
             "ones, or with none, to get the handle, or uninstall() it first"

@@ -381,7 +381,7 @@ def test_our_own_tables_are_never_captured(webhooks: Webhooks, sessions: Session
 
 
 def test_nothing_is_written_when_nobody_asks(webhooks: Webhooks, sessions: Sessions, engine: Engine) -> None:
-    webhooks.endpoints.create("http://127.0.0.1:9/", events=["product.*"])
+    webhooks.endpoints.create("http://127.0.0.1:1024/", events=["product.*"])
     seen = statements(engine)
     with sessions.begin() as session:
         session.add(Order())
@@ -393,7 +393,7 @@ def test_nothing_is_written_when_nobody_asks(webhooks: Webhooks, sessions: Sessi
 
 
 def test_one_row_of_the_outbox_for_one_flush(webhooks: Webhooks, sessions: Sessions, engine: Engine) -> None:
-    webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
+    webhooks.endpoints.create("http://127.0.0.1:1024/", events=["*"])
     seen = statements(engine)
     with sessions.begin() as session:
         session.add_all([Product(sku=str(number)) for number in range(100)])

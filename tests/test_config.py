@@ -52,6 +52,9 @@ def test_the_defaults() -> None:
         "allow_http": False,
         "allow_hosts": frozenset(),
         "allow_networks": (),
+        "deny_networks": (),
+        "egress_ports": None,
+        "egress_proxy": None,
         "include": (),
         "exclude": (),
         "names": {},
@@ -151,7 +154,7 @@ def test_a_list_that_is_changed_later_changes_no_setting() -> None:
 
 def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
     assert refused(batch_sise=5) == "install() has no setting 'batch_sise'; did you mean 'batch_size'?"
-    assert refused(networks=[]) == "install() has no setting 'networks'; did you mean 'allow_networks'?"
+    assert refused(allow_network=[]) == "install() has no setting 'allow_network'; did you mean 'allow_networks'?"
 
 
 def test_an_unknown_setting_like_no_other_is_refused_with_the_list() -> None:
@@ -192,7 +195,7 @@ def test_a_lease_is_compared_to_the_default_timeout_too() -> None:
     assert refused(timeout=60).startswith("lease is 60.0 s and timeout 60 s")
 
 
-@pytest.mark.parametrize("name", ["allow_hosts", "allow_networks", "include", "exclude"])
+@pytest.mark.parametrize("name", ["allow_hosts", "allow_networks", "deny_networks", "include", "exclude"])
 @pytest.mark.parametrize("value", ["10.0.0.0/8", "", None, 5, Order, object()], ids=repr)
 def test_one_thing_instead_of_a_list_is_refused(name: str, value: Any) -> None:
     assert refused(**{name: value}) == f"{name} is {value!r}: give a list, as in {name}=[{value!r}]"
@@ -213,6 +216,51 @@ def test_what_is_no_network_is_refused(network: Any, why: str) -> None:
     assert said.startswith(f"allow_networks has {network!r}, which is no network: ")
     assert why in said
     assert said.endswith("Write it like '10.0.0.0/8'")
+
+
+def test_networks_that_are_denied_are_networks_too() -> None:
+    assert settings(deny_networks=["203.0.113.7"]).deny_networks == (ip_network("203.0.113.7/32"),)
+    assert refused(deny_networks=["everything"]).startswith("deny_networks has 'everything', which is no network: ")
+
+
+def test_ports_may_be_given_in_any_collection() -> None:
+    assert settings(egress_ports=[443, 8443, 443]).egress_ports == frozenset({443, 8443})
+
+
+@pytest.mark.parametrize("value", [[0], [65536], [-1], ["443"], [443.0], [True], [None], [443, "8443"]], ids=repr)
+def test_what_is_no_port_is_refused(value: Any) -> None:
+    assert refused(egress_ports=value) == f"egress_ports has {value[-1]!r}: give numbers from 1 to 65535, like 443"
+
+
+def test_no_port_at_all_is_refused() -> None:
+    assert refused(egress_ports=[]).startswith("egress_ports is empty")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://proxy.internal:4750", "https://me:hunter2@10.0.0.1:3128/", "http://[::1]:3128"]
+)
+def test_a_proxy_is_a_url(url: str) -> None:
+    assert settings(egress_proxy=url).egress_proxy == url
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "hunter2", "proxy:4750", "socks5://hunter2:4750", "http://", "http://hunter2:0", "http://hunter2:99999"),
+        *("http://proxy:4750/hunter2", "http://proxy:4750?hunter2", "http://[hunter2", b"http://hunter2:4750", 4750),
+    ],
+    ids=repr,
+)
+def test_what_is_no_proxy_is_refused_and_not_repeated(value: Any) -> None:
+    said = refused(egress_proxy=value)
+    assert said == "egress_proxy is no URL of a proxy: give one like 'http://proxy.internal:4750'"
+
+
+def test_the_password_of_a_proxy_is_not_shown() -> None:
+    given = settings(egress_proxy="http://me:hunter2@proxy.internal:4750")
+    assert "hunter2" not in repr(given)
+    assert given.shown("egress_proxy") == "(not shown)"
+    assert given.shown("batch_size") == "100"
 
 
 @pytest.mark.parametrize("value", ["everything", "", "ALL", None, True, ["all"]], ids=repr)

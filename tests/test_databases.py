@@ -83,7 +83,7 @@ def test_times_are_kept_to_the_microsecond(
     sessions: sessionmaker[Session], webhooks: Webhooks, clock: MovedClock
 ) -> None:
     clock.advance(0.123456)
-    endpoint = webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
+    endpoint = webhooks.endpoints.create("http://127.0.0.1:1024/", events=["*"])
     assert webhooks.endpoints.get(endpoint.id).created_at == clock.now()
 
 

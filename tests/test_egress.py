@@ -17,8 +17,9 @@ from support.receiver import Receiver
 
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.config import Settings
-from sqla_webhooks.delivery.egress import LONGEST_URL, EgressPolicy
+from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
+from sqla_webhooks.delivery.urls import LONGEST_URL
 from sqla_webhooks.errors import Blocked, ConnectFailed, DeliveryError, EndpointError, InvalidURL
 from sqla_webhooks.events import Answer
 
@@ -282,7 +283,7 @@ def test_localhost_is_refused_when_written(host: str) -> None:
         EgressPolicy().check_url(f"https://{host}/")
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "2002:808:808::"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_a_public_address_is_admitted(address: str) -> None:
     assert EgressPolicy().admits(address)
 

@@ -368,7 +368,7 @@ def impatient(database: Database, engine: Engine) -> Iterator[Sessions]:
 
 def write_all(webhooks: Webhooks, endpoint: NewEndpoint, session: Session) -> None:
     """All that an application can write in its own transaction, which stays open; in the end nothing has changed."""
-    webhooks.endpoints.create("http://127.0.0.1:9/", events=["product.*"], session=session)
+    webhooks.endpoints.create("http://127.0.0.1:1024/", events=["product.*"], session=session)
     webhooks.endpoints.update(endpoint.id, events=["product.*"], rate_limit=999, session=session)
     webhooks.endpoints.disable(endpoint.id, session=session)
     webhooks.endpoints.enable(endpoint.id, session=session)

@@ -586,7 +586,7 @@ def test_the_last_installation_on_an_engine_takes_the_gate_away(engine: Engine, 
     one.uninstall()
     with Session(engine) as session:
         session.get_one(Product, "a")
-        ours = Aside(lambda: other.endpoints.create("http://127.0.0.1:9/", events=["*"]))
+        ours = Aside(lambda: other.endpoints.create("http://127.0.0.1:1024/", events=["*"]))
         assert ours.waits
     ours.end()
     engine.dispose()

@@ -363,7 +363,7 @@ def test_a_forked_child_keeps_its_copy_of_a_database_in_memory(
     install: Install, in_memory: Sessions, receiver: Receiver
 ) -> None:
     webhooks = install(in_memory)
-    webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
+    webhooks.endpoints.create("http://127.0.0.1:1024/", events=["*"])
     put(in_memory, "a")
     child = os.fork()
     if child == 0:  # pragma: no cover  # another process

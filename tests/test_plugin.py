@@ -386,7 +386,7 @@ def test_install_in_an_open_transaction_in_memory_is_refused_and_does_not_end_it
         session.flush()
         webhooks = install(sessions, create_tables=False)
         with pytest.raises(DatabaseBusy):
-            webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
+            webhooks.endpoints.create("http://127.0.0.1:1024/", events=["*"])
         session.rollback()
         assert session.get(Product, "a") is None
     engine.dispose()

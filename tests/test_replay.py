@@ -260,7 +260,7 @@ def test_two_callers_at_once_make_one_delivery(install: Install, shared: Engine,
     webhooks = install(sessions, deliver=False, clock=clock, capture="all")
     put(sessions, *"abcd")
     webhooks.drain()
-    endpoint = webhooks.endpoints.create("http://127.0.0.1:9/", events=["*"])
+    endpoint = webhooks.endpoints.create("http://127.0.0.1:1024/", events=["*"])
     threads = [aside(lambda: webhooks.events.replay_all(endpoint=endpoint.id)) for _ in range(2)]
     threads += [aside(partial(webhooks.events.replay, event, endpoint=endpoint.id)) for event in ids(webhooks)]
     for thread, _ in threads:

@@ -18,9 +18,10 @@ from support.receiver import Receiver, Reply
 
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.delivery.adapter import MOST_INTERIM
+from sqla_webhooks.delivery.budget import READ_LIMIT
 from sqla_webhooks.delivery.dialects import USER_AGENT, Request
-from sqla_webhooks.delivery.send import KEPT, READ_LIMIT, Sender
-from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
+from sqla_webhooks.delivery.send import KEPT, Sender
+from sqla_webhooks.errors import Blocked, ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
 from sqla_webhooks.events import Answer, Result
 
 #: Seconds that a test waits for a peer that will never answer.
@@ -366,8 +367,8 @@ def test_a_name_that_does_not_resolve_is_connect_failed(sender: Sender) -> None:
     assert isinstance(failure(sender.send(request_for("http://nothing.invalid/hooks"))), ConnectFailed)
 
 
-def test_a_name_that_cannot_be_one_is_connect_failed(sender: Sender) -> None:
-    assert isinstance(failure(sender.send(request_for(f"http://{'a' * 64}.invalid/hooks"))), ConnectFailed)
+def test_a_name_that_cannot_be_one_is_blocked(sender: Sender) -> None:
+    assert isinstance(failure(sender.send(request_for(f"http://{'a' * 64}.invalid/hooks"))), Blocked)
 
 
 def test_what_is_not_http_is_told_from_a_broken_connection(sender: Sender) -> None:

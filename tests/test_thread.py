@@ -506,7 +506,7 @@ def test_a_thread_that_cannot_be_started_does_not_fail_the_commit(tmp_path: Path
     script = SET_UP + (
         "import logging, threading, warnings\n"
         "warnings.simplefilter('ignore', DeprecationWarning)  # of fork() beside threads, which is what we do here\n"
-        "webhooks.endpoints.create('http://127.0.0.1:9/', events=['*'])\n"
+        "webhooks.endpoints.create('http://127.0.0.1:1024/', events=['*'])\n"
         "def refuse(self): raise RuntimeError('no more threads')\n"
         "if os.fork() == 0:\n"
         "    threading.Thread.start = refuse\n"

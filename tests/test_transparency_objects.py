@@ -85,7 +85,7 @@ class Prickly(Base):
 def pair(install: Install, tmp_path: Path, clock: MovedClock) -> Iterator[Pair]:
     with pair_at(tmp_path, Base.metadata) as pair:
         webhooks = install(pair.heard, deliver=False, clock=clock)
-        webhooks.endpoints.create("http://127.0.0.1:9/hooks", events=["*"])
+        webhooks.endpoints.create("http://127.0.0.1:1024/hooks", events=["*"])
         yield pair
 
 

@@ -2,34 +2,38 @@
 requests' adapter, whose sockets are opened under an `EgressPolicy`, and whose answers are final ones.
 
 Every address that a host resolves to must be allowed, and the one connected to
-is one that was checked. Only the opening of the socket and the reading of the
-status are ours; pools, TLS and all else are urllib3's.
+is one that was checked. Opening a socket, reading and writing it are ours, so
+that all of it is on the request's `Budget`; pools, TLS, names and certificates
+are urllib3's own.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
-from http.client import BadStatusLine, HTTPResponse
+from http.client import BadStatusLine, HTTPException, HTTPResponse
 from typing import Any, ClassVar
 
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
+from requests.utils import urldefragauth
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import create_connection
 
+from sqla_webhooks.delivery.budget import Budget, Metered
 from sqla_webhooks.delivery.egress import EgressPolicy
-from sqla_webhooks.errors import Blocked
+from sqla_webhooks.delivery.resolve import Place, Resolver
+from sqla_webhooks.errors import ConnectFailed
 
 #: Interim answers (1xx) that are read past.
 MOST_INTERIM = 10
 
-#: Seconds: a socket's timeout of 0 would mean that it never waits.
-_A_MOMENT = 0.001
+#: Bytes that are written at a time, after each of which the budget is asked.
+_PIECE = 16 * 1024
 
 
 class GuardedAdapter(HTTPAdapter):
@@ -37,32 +41,77 @@ class GuardedAdapter(HTTPAdapter):
     requests' adapter. One for each sender thread; sends one request at a time.
 
     Attributes:
+        budget: Of the request that is under way.
         opened: How often a socket was to be opened. A request that leaves it as
             it was has used a kept connection.
         answered: Whether the server has begun to answer the request, with an
             interim answer say.
-        seconds_left: Asked how long the request may still take.
     """
 
-    def __init__(self, policy: EgressPolicy, *, connections: int) -> None:
+    def __init__(self, policy: EgressPolicy, *, budget: Budget, connections: int) -> None:
         self._policy = policy
+        self._resolver = Resolver()
+        self.budget = budget
         self.opened = 0
         self.answered = False
-        self.seconds_left: Callable[[], float] = lambda: float("inf")
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
-        self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **options)
-        self.poolmanager.pool_classes_by_scheme = _guarded_pools(self)
+        super().init_poolmanager(connections, maxsize, block, **options)
+        self._guard(self.poolmanager)
 
-    def request_url(self, request: PreparedRequest, proxies: Any) -> str:  # noqa: ARG002  # the signature of requests
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        self._guard(manager)
+        return manager
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
         """The path as the endpoint has it: requests would make one slash of two at its beginning."""
-        return request.path_url
+        url = str(request.url)
+        return urldefragauth(url) if proxies and url.startswith("http:") else request.path_url
 
-    def new_socket(self, connection: HTTPConnection) -> socket.socket:
-        """A socket for *connection*, to an address that the policy allows."""
+    def open_socket(self, connection: HTTPConnection) -> socket.socket:
+        """
+        A socket for *connection*, to an address that the policy allows, or to its proxy.
+
+        Raises:
+            Blocked: An address of the host is not allowed.
+        """
         self.opened += 1
-        return _guarded_socket(connection, self._policy)
+        self.budget.begin_connecting()
+        found = self._look_up(connection)
+        if connection.proxy is None:
+            self._policy.check(connection.host, [str(address[0]) for _, address in found])
+        opened = self._connect(connection, found)
+        opened.settimeout(self.budget.seconds_to_connect())  # for TLS
+        sys.audit("http.client.connect", connection, connection.host, connection.port)
+        return opened
+
+    def _guard(self, manager: PoolManager) -> None:
+        manager.pool_classes_by_scheme = _guarded_pools(self)
+
+    def _look_up(self, connection: HTTPConnection) -> Sequence[Place]:
+        host, port = connection.host, connection.port
+        try:
+            return self._resolver.look_up(host, port, within=self.budget.seconds_to_connect())
+        except TimeoutError as error:
+            raise ConnectTimeoutError(connection, str(error)) from error
+        except OSError as error:
+            raise NameResolutionError(host, connection, socket.gaierror(str(error))) from error
+
+    def _connect(self, connection: HTTPConnection, found: Sequence[Place]) -> socket.socket:
+        """A socket to the first place that takes it; what time is left is shared by those not yet tried."""
+        reason, too_late = "the name has no address", False
+        for tried, (family, address) in enumerate(found):
+            within = self.budget.seconds_to_connect() / (len(found) - tried)
+            try:
+                return _open(family, address, within=within, options=connection.socket_options or ())
+            except OSError as error:
+                # And not the error: its traceback would keep this connection and its pool alive.
+                reason, too_late = str(error), isinstance(error, TimeoutError)
+        if too_late:
+            raise ConnectTimeoutError(connection, reason)
+        raise NewConnectionError(connection, reason) from OSError(reason)
 
 
 class FinalResponse(HTTPResponse):
@@ -77,8 +126,9 @@ class FinalResponse(HTTPResponse):
     adapter: ClassVar[GuardedAdapter]
 
     def __init__(self, connection: socket.socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(connection, *arguments, **options)
-        self._socket = connection
+        self.adapter.budget.expect_head()
+        metered: Any = Metered(connection, self.adapter.budget)
+        super().__init__(metered, *arguments, **options)
 
     def begin(self) -> None:
         super().begin()
@@ -88,13 +138,13 @@ class FinalResponse(HTTPResponse):
             interim += 1
             if self.status == HTTPStatus.SWITCHING_PROTOCOLS or interim > MOST_INTERIM:
                 raise BadStatusLine(str(self.status))  # nobody asked for another protocol, or for news without end
-            self._socket.settimeout(max(_A_MOMENT, self.adapter.seconds_left()))
             self.headers = self.msg = None  # type: ignore[assignment]  # or it would call the answer read
             super().begin()
+        self.adapter.budget.expect_body()
 
 
 def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's own pools and connections; only the opening of the socket, and the reading of a status, is ours."""
+    """urllib3's own pools and connections; only what touches the socket itself is ours."""
 
     class OwnResponse(FinalResponse):
         pass
@@ -105,13 +155,30 @@ def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool
         response_class = OwnResponse
 
         def _new_conn(self) -> socket.socket:
-            return adapter.new_socket(self)
+            return adapter.open_socket(self)
+
+        def send(self, data: Any) -> None:
+            for piece in _pieces(self, data, adapter.budget):
+                super().send(piece)
 
     class GuardedHTTPS(HTTPSConnection):
         response_class = OwnResponse
 
         def _new_conn(self) -> socket.socket:
-            return adapter.new_socket(self)
+            return adapter.open_socket(self)
+
+        def send(self, data: Any) -> None:
+            for piece in _pieces(self, data, adapter.budget):
+                super().send(piece)
+
+        def _tunnel(self) -> None:
+            try:
+                super()._tunnel()
+            except (OSError, HTTPException) as error:
+                if isinstance(error, TimeoutError):
+                    raise
+                message = f"the egress proxy has not connected: {error}"
+                raise ConnectFailed(message) from error
 
     class HTTPPool(HTTPConnectionPool):
         ConnectionCls = GuardedHTTP
@@ -122,37 +189,30 @@ def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool
     return {"http": HTTPPool, "https": HTTPSPool}
 
 
-def _guarded_socket(connection: HTTPConnection, policy: EgressPolicy) -> socket.socket:
+def _pieces(connection: HTTPConnection, data: bytes, budget: Budget) -> Iterator[memoryview]:
     """
-    A socket to an address that *policy* allows.
+    What is to be written, piece by piece, with as much time for each as is left.
 
-    Raises:
-        Blocked: An address of the host is not allowed. The message names none:
-            tenants read it.
+    In one piece, TLS would take the time anew for each of its records.
     """
-    host, port = connection.host, connection.port
+    if connection.sock is None:
+        connection.connect()
+    view = memoryview(data)
+    for start in range(0, len(view), _PIECE):
+        connection.sock.settimeout(budget.seconds())
+        yield view[start : start + _PIECE]
+
+
+def _open(
+    family: socket.AddressFamily, address: tuple[Any, ...], *, within: float, options: Sequence[Any]
+) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise NameResolutionError(host, connection, socket.gaierror(str(error))) from error
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-    if not policy.admits_host(host) and not all(policy.admits(address) for address in addresses):
-        message = f"the egress policy forbids {host}: it leads to an address that is not public"
-        raise Blocked(message)
-    return _connect(connection, addresses)
-
-
-def _connect(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
-    """A socket to the first of *addresses* that takes it."""
-    reason = "the name has no address"
-    for address in addresses:
-        try:
-            return create_connection(
-                (address, connection.port), connection.timeout, connection.source_address, connection.socket_options
-            )
-        except TimeoutError as error:
-            message = f"no connection to {connection.host} in time"
-            raise ConnectTimeoutError(connection, message) from error
-        except OSError as error:
-            reason = str(error)  # and not the error: its traceback would keep this connection and its pool alive
-    raise NewConnectionError(connection, reason) from OSError(reason)
+        for option in options:
+            opened.setsockopt(*option)
+        opened.settimeout(within)
+        opened.connect(address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -1,54 +1,86 @@
 """
 Where requests may go: endpoints are written by strangers.
 
-Two checks. `EgressPolicy.check_url` when an endpoint is written, for a clear
-error; and the address itself, in the connection, when a socket is opened (see
-`adapter`): the name may resolve to something else by then.
+The same policy is asked three times: for a clear error when an endpoint is
+written (`check_url`); when a request is made (`check_target`), since the policy
+may have changed by then; and, which is what the others cannot know, when a
+socket is opened, about the very addresses that it may be opened to (`check`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from urllib3.exceptions import LocationParseError
-from urllib3.util import Url, parse_url
+from sqla_webhooks.allowed import Network
+from sqla_webhooks.config import Settings
+from sqla_webhooks.delivery import addresses, urls
+from sqla_webhooks.delivery.addresses import Address
+from sqla_webhooks.delivery.urls import Target
+from sqla_webhooks.errors import Blocked, InvalidURL
 
-from sqla_webhooks.config import Network, Settings
-from sqla_webhooks.errors import InvalidURL
+logger = logging.getLogger(__name__)
 
-LONGEST_URL = 2048
+#: Ports that are allowed below those that anybody may use.
+_WEB = frozenset({80, 443})
+_FIRST_OF_ANYBODY = 1024
+
+#: Of services that speak no HTTP, or that nobody means to be called from outside: a request could do harm there.
+_SERVICES = frozenset(
+    {
+        *(1080, 1433, 1521, 1883, 2049, 2181, 2375, 2376, 2379, 2380, 3128, 3306, 3389, 4369, 5432, 5672, 5900, 5984),
+        *(6000, 6379, 6443, 6667, 8500, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 15672, 27017, 27018, 27019),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """Which URLs and addresses are allowed. The default: https, and public addresses only."""
+    """
+    Which URLs and addresses are allowed. The default: https, public addresses, and ports where the web is.
+
+    A value: senders are made with one, and hold no connection that another one has allowed.
+
+    Attributes:
+        allow_hosts: Names that are trusted whatever they resolve to.
+        allow_networks: Networks that are allowed though they are not public.
+        deny_networks: Networks that are not, whatever else is said.
+        ports: The only ones allowed; None for the default.
+        proxy: Through which all goes; it is trusted, and resolves the names.
+    """
 
     allow_http: bool = False
     allow_hosts: frozenset[str] = frozenset()
     allow_networks: tuple[Network, ...] = ()
+    deny_networks: tuple[Network, ...] = ()
+    ports: frozenset[int] | None = None
+    proxy: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, settings: Settings) -> EgressPolicy:
-        return cls(settings.allow_http, settings.allow_hosts, settings.allow_networks)
+        return cls(
+            allow_http=settings.allow_http,
+            allow_hosts=settings.allow_hosts,
+            allow_networks=settings.allow_networks,
+            deny_networks=settings.deny_networks,
+            ports=settings.egress_ports,
+            proxy=settings.egress_proxy,
+        )
 
     def check_url(self, url: str) -> str:
         """
-        The URL, if an endpoint may have it.
-
-        Parsed by the parser that will connect, so that both see one host.
+        The URL, if an endpoint may have it. In the thread that writes the endpoint; nothing is resolved.
 
         Raises:
             InvalidURL: The message says which rule it breaks.
         """
-        parsed = _parse(url)
-        if parsed.scheme != "https" and not (parsed.scheme == "http" and self.allow_http):
-            hint = "; install(..., allow_http=True) allows plain http" if parsed.scheme == "http" else ""
-            message = f"the URL must start with https://, not {parsed.scheme}://{hint}"
-            raise InvalidURL(message)
-        host = (parsed.host or "").strip("[]")
-        if not self.admits_host(host) and not self._admits_literal(host):
-            network = "127.0.0.0/8" if host.lower().rstrip(".") == "localhost" else host
+        target = urls.parse(url)
+        if wrong := self._wrong_with(target):
+            raise InvalidURL(wrong)
+        host = target.host
+        if not self.admits_host(host) and self._is_inside(host):
+            network = "127.0.0.0/8" if host == "localhost" else host
             message = (
                 f'{host} is not a public address; to send there, name it in install(..., allow_networks=["{network}"]) '
                 "or allow_hosts"
@@ -56,65 +88,77 @@ class EgressPolicy:
             raise InvalidURL(message)
         return url
 
+    def check_target(self, url: str) -> None:
+        """
+        Whether a request may be made to *url*. In a sender's thread.
+
+        Raises:
+            Blocked: It may not.
+        """
+        try:
+            target = urls.parse(url)
+        except InvalidURL as error:
+            message = f"the URL cannot be used: {error}"
+            raise Blocked(message) from error
+        if wrong := self._wrong_with(target):
+            message = f"the egress policy forbids it: {wrong}"
+            raise Blocked(message)
+        if self.proxy is not None and not self.admits_host(target.host) and self._is_inside(target.host):
+            raise _blocked(target.host)
+
+    def check(self, host: str, found: Iterable[str]) -> None:
+        """
+        Whether a socket may be opened to any of the addresses that were *found* for *host*. In a sender's thread.
+
+        Raises:
+            Blocked: One of them is not allowed, which spoils the others. The message names none: tenants read it.
+        """
+        trusted = self.admits_host(host)
+        for address in found:
+            if self._is_denied(addresses.read(address)) or not (trusted or self.admits(address)):
+                logger.info("a connection to %s was blocked: it leads to %s", host, address)
+                raise _blocked(host)
+
     def admits_host(self, host: str) -> bool:
         """Whether the name is trusted, whatever it resolves to."""
         return host.lower().rstrip(".") in self.allow_hosts
 
     def admits(self, address: str) -> bool:
         """Whether a socket may be opened to this IP address."""
-        ip = ip_address(address.partition("%")[0])
-        if any(ip in network for network in self.allow_networks if network.version == ip.version):
-            return True
-        return _public(ip)
+        return self._admits(addresses.read(address))
 
-    def _admits_literal(self, host: str) -> bool:
-        """Whether a host that is an address (or says it is this machine) may be; other names may."""
-        if host.lower().rstrip(".") == "localhost":
-            return self.admits("127.0.0.1") or self.admits("::1")
+    def _admits(self, address: Address) -> bool:
+        if self._is_denied(address) or not all(map(self._admits, addresses.hidden(address))):
+            return False
+        return addresses.is_public(address) or _is_in(address, self.allow_networks)
+
+    def _is_denied(self, address: Address) -> bool:
+        return _is_in(address, self.deny_networks)
+
+    def _is_inside(self, host: str) -> bool:
+        """Whether a host says itself that it is not public: an address, or a name that is known for it."""
         try:
-            return self.admits(host)
+            return not self.admits(host)
         except ValueError:
-            return True
+            # Where networks are allowed, it is for the connection to see whether the name leads there.
+            return urls.leads_inside(host) and not self.allow_networks
+
+    def _wrong_with(self, target: Target) -> str:
+        """What of the scheme and the port is not allowed; nothing if they are."""
+        scheme, port = target.scheme, target.port
+        if scheme != "https" and not (scheme == "http" and self.allow_http):
+            hint = "; install(..., allow_http=True) allows plain http" if scheme == "http" else ""
+            return f"the URL must start with https://, not {scheme}://{hint}"
+        if self.ports is not None:
+            return "" if port in self.ports else f"port {port} is not among the ports that requests may go to"
+        if port in _SERVICES or (port < _FIRST_OF_ANYBODY and port not in _WEB):
+            return f"port {port} is not one of the web's; install(..., egress_ports=[443, {port}]) allows it"
+        return ""
 
 
-# Global to the standard library until 3.13, and somebody's metadata service.
-_IETF = ip_network("192.0.0.0/24")
+def _is_in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
 
 
-def _public(ip: IPv4Address | IPv6Address) -> bool:
-    embedded = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    if embedded is not None:
-        return _public(embedded)
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip not in _IETF
-
-
-def _parse(url: str) -> Url:
-    if not isinstance(url, str) or not url:
-        message = f"the URL is {url!r}: give one like https://partner.example/hooks"
-        raise InvalidURL(message)
-    if len(url) > LONGEST_URL:
-        message = f"the URL has {len(url)} characters; {LONGEST_URL} are allowed"
-        raise InvalidURL(message)
-    if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
-        message = "the URL has white space, a control character or a backslash"
-        raise InvalidURL(message)
-    if "://" not in url:
-        message = "the URL has no scheme: write https:// in front"
-        raise InvalidURL(message)
-    try:
-        parsed = parse_url(url)
-    except LocationParseError as error:
-        message = f"{url!r} cannot be read as a URL"
-        raise InvalidURL(message) from error
-    for wrong, what in (
-        (not parsed.scheme, "has no scheme: write https:// in front"),
-        (not parsed.host, "has no host"),
-        (parsed.auth is not None, "has a user or password in it, which would end up in logs"),
-        (parsed.fragment is not None, "has a #fragment, which no server would see"),
-        (parsed.port == 0, "has port 0"),
-        ("%" in (parsed.host or "") and not (parsed.host or "").startswith("["), "cannot be read: its host has a %"),
-    ):
-        if wrong:
-            message = f"the URL {what}"
-            raise InvalidURL(message)
-    return parsed
+def _blocked(host: str) -> Blocked:
+    return Blocked(f"the egress policy forbids {host}: it leads to an address that is not public")

@@ -13,13 +13,22 @@ from http.client import HTTPException, RemoteDisconnected
 
 import requests
 from urllib3 import HTTPResponse
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NewConnectionError, ProtocolError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    InvalidHeader,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+)
 from urllib3.exceptions import SSLError as TLSError
 from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.delivery.adapter import GuardedAdapter
+from sqla_webhooks.delivery.budget import READ_LIMIT, Budget, EnoughRead
 from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
@@ -32,8 +41,6 @@ if not hasattr(HTTPResponse, "read1"):
     message = "sqla_webhooks needs urllib3 2.2 or newer: pip install --upgrade urllib3"
     raise ImportError(message)
 
-#: Bytes of an answer that are read. One that ends before leaves its connection fit for reuse.
-READ_LIMIT = 64 * 1024
 #: Characters of an answer that are kept.
 KEPT = 4096
 #: Characters of an error that are kept.
@@ -41,7 +48,6 @@ SENTENCE = 500
 
 #: Hosts to which one sender keeps a connection.
 _CONNECTIONS = 32
-_PIECE = 16 * 1024
 
 
 class Sender:
@@ -50,15 +56,17 @@ class Sender:
 
     Args:
         policy: Where it may connect to.
-        connect_timeout: Seconds to open a connection.
-        timeout: Seconds for the whole request; looked at between reads, so
-            that a server that stalls may take as long again.
+        connect_timeout: Seconds until a connection is open: its name looked up, TLS agreed.
+        timeout: Seconds for the whole request, whatever the server does.
     """
 
     def __init__(self, policy: EgressPolicy, *, connect_timeout: float, timeout: float, clock: Clock) -> None:
-        self._adapter = GuardedAdapter(policy, connections=_CONNECTIONS)
-        self._connect_timeout = connect_timeout
-        self._timeout = timeout
+        self._policy = policy
+        self._budget = Budget(clock, connect_timeout=connect_timeout, timeout=timeout)
+        self._adapter = GuardedAdapter(policy, budget=self._budget, connections=_CONNECTIONS)
+        self._proxies = {} if policy.proxy is None else {"http": policy.proxy, "https": policy.proxy}
+        # Of urllib3, for which each is a time for one read or one write: the budget bounds them all.
+        self._timeouts = Timeout(connect=connect_timeout, read=timeout)
         self._clock = clock
 
     def send(self, request: Request) -> Result:
@@ -68,7 +76,9 @@ class Sender:
         started_at, start = self._clock.now(), self._clock.monotonic()
         outcome: Answer | DeliveryError
         try:
-            outcome = self._answer(request, start + self._timeout)
+            self._policy.check_target(request.claim.url)
+            self._budget.begin()
+            outcome = self._answer(request)
         except DeliveryError as error:
             outcome = error
         except Exception as error:  # noqa: BLE001  # a delivery must come to something, whatever the libraries below raise
@@ -79,7 +89,7 @@ class Sender:
         """Close the connections."""
         self._adapter.close()
 
-    def _answer(self, request: Request, deadline: float) -> Answer:
+    def _answer(self, request: Request) -> Answer:
         """
         Post, and once more if the connection was kept from an earlier request and has turned out to be dead.
 
@@ -88,41 +98,42 @@ class Sender:
         """
         opened = self._adapter.opened
         try:
-            return self._post(request, deadline)
+            return self._post(request)
         except requests.ConnectionError as error:
             kept = self._adapter.opened == opened
             if not kept or self._adapter.answered or not isinstance(_reason(error), ConnectionError):
                 raise
-        return self._post(request, deadline)
+        return self._post(request)
 
-    def _post(self, request: Request, deadline: float) -> Answer:
+    def _post(self, request: Request) -> Answer:
         prepared = requests.Request(
             "POST", request.claim.url, data=request.body, headers=dict(request.headers)
         ).prepare()
         self._adapter.answered = False
-        self._adapter.seconds_left = lambda: deadline - self._clock.monotonic()
-        left = max(0.001, self._adapter.seconds_left())
-        timeout = Timeout(total=left, connect=min(left, self._connect_timeout), read=left)
-        response = self._adapter.send(prepared, stream=True, timeout=timeout, verify=True, proxies={})  # type: ignore[arg-type]  # it takes urllib3's Timeout too, and this is the only way to a total
+        response = self._adapter.send(
+            prepared,
+            stream=True,
+            timeout=self._timeouts,  # type: ignore[arg-type]  # it takes urllib3's Timeout too
+            verify=True,
+            proxies=self._proxies,
+        )
         try:
-            body = self._read(response, deadline)
+            body = _beginning(response)
         finally:
             # A body that was read to its end has given its connection back; any other takes it along.
             response.raw.close()
         return Answer(response.status_code, _text(body), response.headers)
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        """The body's beginning as it came: decompressed it may be huge."""
-        body = bytearray()
-        while len(body) < READ_LIMIT:
-            if self._clock.monotonic() > deadline:
-                message = f"the answer took longer than {self._timeout:g} s"
-                raise TimedOut(message)
-            piece = response.raw.read1(_PIECE, decode_content=False)
-            if not piece:
-                break
+
+def _beginning(response: requests.Response) -> bytes:
+    """The body's beginning as it came: decompressed it may be huge."""
+    body = bytearray()
+    try:
+        while piece := response.raw.read1(READ_LIMIT, decode_content=False):
             body += piece
-        return bytes(body)
+    except EnoughRead:
+        pass
+    return bytes(body)
 
 
 def explain(error: Exception) -> DeliveryError:
@@ -138,6 +149,10 @@ def _explained(error: Exception) -> DeliveryError:  # noqa: PLR0911  # one for e
         return TLSFailed(f"TLS failed: {_innermost(inner)}")
     if isinstance(inner, NewConnectionError):  # first: to urllib3 it is a kind of timeout
         return ConnectFailed(f"no connection: {_innermost(inner)}")
+    if isinstance(inner, ProxyError):
+        return ConnectFailed(f"no connection to the egress proxy: {_innermost(inner.original_error)}")
+    if isinstance(inner, ConnectTimeoutError):
+        return TimedOut("no connection in time")
     if isinstance(error, requests.Timeout) or isinstance(inner, URLLibTimeout | TimeoutError):
         return TimedOut("no complete answer in time")
     if isinstance(inner, InvalidHeader):

@@ -1,0 +1,66 @@
+"""
+What is allowed of requests, as `install()` is told it: networks, hosts, ports, a proxy. Pure.
+
+Each function brings what may be given in several forms into one, and raises
+`ConfigurationError` for what is none; the message begins with the setting's *name*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from sqla_webhooks.errors import ConfigurationError
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_HIGHEST_PORT = 65535
+
+
+def networks(given: Collection[Any], name: str) -> tuple[Network, ...]:
+    """Networks, of which one address is one too."""
+    return tuple(_network(one, name) for one in given)
+
+
+def _network(given: object, name: str) -> Network:
+    try:
+        return ip_network(str(given))
+    except ValueError as error:
+        message = f"{name} has {given!r}, which is no network: {error}. Write it like '10.0.0.0/8'"
+        raise ConfigurationError(message) from error
+
+
+def hosts(given: Collection[Any], name: str) -> frozenset[str]:
+    """Names of hosts, as they are compared."""
+    for one in given:
+        if not isinstance(one, str) or not one:
+            message = f"{name} has {one!r}: give names of hosts, like 'hooks.internal'"
+            raise ConfigurationError(message)
+    return frozenset(one.lower().rstrip(".") for one in given)
+
+
+def ports(given: Collection[Any], name: str) -> frozenset[int]:
+    """Numbers of ports; one at least."""
+    for one in given:
+        if isinstance(one, bool) or not isinstance(one, int) or not 1 <= one <= _HIGHEST_PORT:
+            message = f"{name} has {one!r}: give numbers from 1 to {_HIGHEST_PORT}, like 443"
+            raise ConfigurationError(message)
+    if not given:
+        message = f"{name} is empty, so no request could go anywhere: name some, like [443], or leave it out"
+        raise ConfigurationError(message)
+    return frozenset(given)
+
+
+def proxy(given: object, name: str) -> str:
+    """The URL of a proxy, which no message repeats: there may be a password in it."""
+    try:
+        url = urlsplit(given if isinstance(given, str) else "")
+        fits = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        fits = False
+    if not fits or url.path.strip("/") or url.query or url.fragment:
+        message = f"{name} is no URL of a proxy: give one like 'http://proxy.internal:4750'"
+        raise ConfigurationError(message)
+    return str(given)

@@ -1,0 +1,109 @@
+"""
+What the URL of an endpoint must be, whatever the policy says.
+
+Parsed by urllib3, which will connect: two parsers may see two hosts in one URL.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
+from sqla_webhooks.errors import InvalidURL
+
+#: Characters.
+LONGEST_URL = 2048
+
+#: What names may measure (RFC 1035, section 2.3.4), in characters.
+_LONGEST_HOST, _LONGEST_LABEL = 253, 63
+
+#: Names that lead to this machine or into this network, by RFC 6761, 6762 and 8375 or by habit.
+_INSIDE = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home.arpa")
+
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    What of a URL decides whether it may be requested.
+
+    Attributes:
+        host: A name or an address as they are compared: in small letters, without brackets and the dot of the root.
+        port: That of the scheme, if the URL names none.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+
+def parse(url: str) -> Target:
+    """
+    Where the URL leads.
+
+    Raises:
+        InvalidURL: It is no URL, or has something in it that an endpoint's must not have; the message says what.
+    """
+    if not isinstance(url, str) or not url:
+        message = f"the URL is {url!r}: give one like https://partner.example/hooks"
+        raise InvalidURL(message)
+    if len(url) > LONGEST_URL:
+        message = f"the URL has {len(url)} characters; {LONGEST_URL} are allowed"
+        raise InvalidURL(message)
+    if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
+        message = "the URL has white space, a control character or a backslash"
+        raise InvalidURL(message)
+    if "://" not in url:
+        message = "the URL has no scheme: write https:// in front"
+        raise InvalidURL(message)
+    try:
+        parsed = parse_url(url)
+    except LocationParseError as error:
+        message = "the URL cannot be read: its host, or its port, is none"
+        raise InvalidURL(message) from error
+    host = (parsed.host or "").strip("[]").lower().rstrip(".")
+    _check(parsed, host)
+    scheme = parsed.scheme or ""
+    return Target(scheme, host, parsed.port or (443 if scheme == "https" else 80))
+
+
+def leads_inside(host: str) -> bool:
+    """Whether a name says itself that it is not of the internet."""
+    return any(host == name or host.endswith(f".{name}") for name in _INSIDE)
+
+
+def _check(parsed: Url, host: str) -> None:
+    for wrong, what in (
+        (not parsed.scheme, "has no scheme: write https:// in front"),
+        (not host, "has no host"),
+        (parsed.auth is not None, "has a user or password in it, which would end up in logs"),
+        (parsed.fragment is not None, "has a #fragment, which no server would see"),
+        (parsed.port == 0, "has port 0"),
+        ("%" in host and ":" not in host, "cannot be read: its host has a %"),
+        (len(host) > _LONGEST_HOST, f"has a host of {len(host)} characters; {_LONGEST_HOST} are allowed"),
+        (":" not in host and not all(map(_is_label, host.split("."))), "has a host that no name can be"),
+        (_is_odd_number(host), "has a host that is a number: write an address as four of them, as in 198.51.100.7"),
+    ):
+        if wrong:
+            message = f"the URL {what}"
+            raise InvalidURL(message)
+
+
+def _is_label(label: str) -> bool:
+    return 0 < len(label) <= _LONGEST_LABEL
+
+
+def _is_odd_number(host: str) -> bool:
+    """Whether it is an address as only some programs read them: 127.1, 0x7f.0.0.1, 017700000001."""
+    if not _NUMBER.fullmatch(host.rpartition(".")[2]):
+        return False
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False

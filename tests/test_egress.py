@@ -17,6 +17,7 @@ from support.receiver import Receiver
 
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.config import Settings
+from sqla_webhooks.delivery.adapter import MOST_ADDRESSES
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.delivery.urls import LONGEST_URL
@@ -277,10 +278,11 @@ def test_what_is_no_host_is_connected_to_by_nobody(send: Send, connects: list[st
     assert connects == []
 
 
-@pytest.mark.parametrize("host", ["localhost", "LocalHost", "localhost.", "LOCALHOST."])
-def test_localhost_is_refused_when_written(host: str) -> None:
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "localhost.", "LOCALHOST.", "hooks.localhost"])
+@pytest.mark.parametrize("policy", [EgressPolicy(), allowing("10.0.0.0/8")], ids=["strict", "another network"])
+def test_localhost_is_refused_when_written(host: str, policy: EgressPolicy) -> None:
     with pytest.raises(InvalidURL, match="is not a public address"):
-        EgressPolicy().check_url(f"https://{host}/")
+        policy.check_url(f"https://{host}/")
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
@@ -379,6 +381,21 @@ def test_the_next_address_is_tried_when_one_refuses(
 
     assert isinstance(send(url, allowing("127.0.0.0/8")), Answer)
     assert connects == ["127.0.0.3", "127.0.0.1"]
+
+
+def test_of_many_addresses_only_the_first_few_are_tried(send: Send, resolver: Resolver, connects: list[str]) -> None:
+    many = [f"198.18.0.{last}" for last in range(1, 250)]
+    resolver.answers["hooks.partner.example"] = [many]
+
+    assert isinstance(send("http://hooks.partner.example/", allowing("198.18.0.0/15")), ConnectFailed)
+    assert connects == many[:MOST_ADDRESSES]
+
+
+def test_of_many_addresses_every_one_is_checked(send: Send, resolver: Resolver, connects: list[str]) -> None:
+    resolver.answers["hooks.partner.example"] = [[*(f"198.18.0.{last}" for last in range(1, 250)), "127.0.0.1"]]
+
+    assert isinstance(send("http://hooks.partner.example/", allowing("198.18.0.0/15")), Blocked)
+    assert connects == []
 
 
 def test_close_closes_the_connection_to_the_next_address(resolver: Resolver) -> None:

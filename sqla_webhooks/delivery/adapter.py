@@ -32,6 +32,9 @@ from sqla_webhooks.errors import ConnectFailed
 #: Interim answers (1xx) that are read past.
 MOST_INTERIM = 10
 
+#: Addresses of a host that are tried: a stranger's name server may name a thousand, of other people's machines.
+MOST_ADDRESSES = 8
+
 #: Bytes that are written at a time, after each of which the budget is asked.
 _PIECE = 16 * 1024
 
@@ -102,8 +105,9 @@ class GuardedAdapter(HTTPAdapter):
     def _connect(self, connection: HTTPConnection, found: Sequence[Place]) -> socket.socket:
         """A socket to the first place that takes it; what time is left is shared by those not yet tried."""
         reason, too_late = "the name has no address", False
-        for tried, (family, address) in enumerate(found):
-            within = self.budget.seconds_to_connect() / (len(found) - tried)
+        places = found[:MOST_ADDRESSES]
+        for tried, (family, address) in enumerate(places):
+            within = self.budget.seconds_to_connect() / (len(places) - tried)
             try:
                 return _open(family, address, within=within, options=connection.socket_options or ())
             except OSError as error:

@@ -140,6 +140,8 @@ class EgressPolicy:
         try:
             return not self.admits(host)
         except ValueError:
+            if urls.is_this_machine(host):
+                return not any(map(self.admits, ("127.0.0.1", "::1")))
             # Where networks are allowed, it is for the connection to see whether the name leads there.
             return urls.leads_inside(host) and not self.allow_networks
 

@@ -72,9 +72,18 @@ def parse(url: str) -> Target:
     return Target(scheme, host, parsed.port or (443 if scheme == "https" else 80))
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a name can mean nothing but the machine that asks (RFC 6761, section 6.3)."""
+    return _is_under(host, "localhost")
+
+
 def leads_inside(host: str) -> bool:
     """Whether a name says itself that it is not of the internet."""
-    return any(host == name or host.endswith(f".{name}") for name in _INSIDE)
+    return any(_is_under(host, name) for name in _INSIDE)
+
+
+def _is_under(host: str, name: str) -> bool:
+    return host == name or host.endswith(f".{name}")
 
 
 def _check(parsed: Url, host: str) -> None:

@@ -72,7 +72,7 @@ class Resolver:
         return one.found
 
     def _begin(self, host: str, port: int) -> _LookUp:
-        """The look-up of this name: that which is under way, if one is. One that was over too late is as old as it is."""
+        """The look-up of this name: that which is under way, if one is. What was found too late is old by now."""
         self._under_way = {name: one for name, one in self._under_way.items() if not one.over.is_set()}
         if (begun := self._under_way.get((host, port))) is not None:
             return begun

@@ -524,7 +524,7 @@ def test_an_interrupt_passes_through_and_leaves_no_connection(make_sender: MakeS
                 raise KeyboardInterrupt
             return super().monotonic()
 
-    with hostile.answers(http(200, b"body")) as server:
+    with hostile.stalls_after_headers() as server:
         sender = make_sender(clock=Interrupted())
         with pytest.raises(KeyboardInterrupt):
             sender.send(request_for(server.url()))

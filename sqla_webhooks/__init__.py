@@ -83,6 +83,7 @@ from sqla_webhooks.signals import (
     enricher_failed,
     enriching,
     failed,
+    oversized,
     unencodable,
 )
 
@@ -140,6 +141,7 @@ __all__ = [
     "failed",
     "install",
     "models",
+    "oversized",
     "unencodable",
     "verify",
 ]

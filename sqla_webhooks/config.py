@@ -89,6 +89,7 @@ class Options(TypedDict, total=False):
     connect_timeout: float
     timeout: float
     lease: float
+    payload_limit: int | None
     allow_http: bool
     allow_hosts: Several[str]
     allow_networks: Several[str | Network]
@@ -136,6 +137,8 @@ class Settings:
         connect_timeout: Seconds to open a connection: to look its name up, to connect, and to agree on TLS.
         timeout: Seconds that a request may take, its connection included, whatever the other side does.
         lease: Seconds for which a delivery belongs to the relay that claimed it.
+        payload_limit: Bytes that the body of an event may have; a larger one is sent without what is in the row. None
+            for as many as the database takes.
         allow_http: Whether an endpoint may be plain http.
         allow_hosts: Host names that may be reached whatever their addresses.
         allow_networks: Networks that may be reached though they are not public, such as "127.0.0.0/8".
@@ -178,6 +181,7 @@ class Settings:
     connect_timeout: float = 5.0
     timeout: float = 15.0
     lease: float = 60.0
+    payload_limit: int | None = 1_048_576
     allow_http: bool = False
     allow_hosts: frozenset[str] = frozenset()
     allow_networks: tuple[Network, ...] = ()
@@ -295,6 +299,7 @@ def _check(settings: Settings) -> None:
     for name, least in (("batch_window", 0), ("poll_interval", 0.01), ("longest_retry_after", 0)):
         _check_number(settings, name, least)
     _check_number(settings, "disable_after", 1, may_be_none=True)
+    _check_number(settings, "payload_limit", 1024, whole=True, may_be_none=True)
     Retention.of(settings.retention)
     for name in ("connect_timeout", "timeout", "lease"):
         _check_number(settings, name, 0.001)

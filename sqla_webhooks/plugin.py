@@ -27,6 +27,7 @@ from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
+from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
 from sqla_webhooks.encoding import Encoding, type_name
@@ -302,7 +303,7 @@ class Webhooks:
             lead=Lead(database),
             wanted=self._resources.wanted,
             enrich=enrichment.enrich,
-            render=render,
+            rendering=Rendering(database, self._resources, encoding=self._encoding, limit=settings.payload_limit),
             publication=publication,
             recording=Recording(
                 database,

@@ -147,6 +147,12 @@ class Resources:
         """The mapper behind a resource, if this process maps it."""
         return next((one.mapper for one in self._all() if (one.resource, one.table) == (resource, table)), None)
 
+    def key(self, resource: str, table: str) -> tuple[str, ...]:
+        """The attributes of the primary key of a resource's rows; none, if this process does not map it."""
+        mapper = self.mapper(resource, table)
+        shape = None if mapper is None else self.shape(mapper)
+        return () if shape is None else shape.key
+
     def standing(self, mapper: Mapper[Any]) -> Standing:
         """How the class of *mapper* stands to the outside."""
         if mapper not in self._standings:

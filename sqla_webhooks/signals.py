@@ -106,6 +106,18 @@ unencodable: Signal = Signal(
     """,
 )
 
+oversized: Signal = Signal(
+    "oversized",
+    """
+    Sent when the body of an event would have been too large, so that it was
+    made public without what is in the row.
+
+    Sender: the `Webhooks`. `event_id`, `event_type`; `size`: the bytes that it
+    would have had; `limit`: those that it may have. Runs in the relay's thread
+    (in the caller's, from `drain()`), after the commit.
+    """,
+)
+
 delivered: Signal = Signal(
     "delivered",
     """

@@ -49,6 +49,7 @@ def test_the_defaults() -> None:
         "connect_timeout": 5.0,
         "timeout": 15.0,
         "lease": 60.0,
+        "payload_limit": 1_048_576,
         "allow_http": False,
         "allow_hosts": frozenset(),
         "allow_networks": (),
@@ -97,6 +98,7 @@ def test_every_setting_can_be_given() -> None:
         connect_timeout=0.001,
         timeout=1,
         lease=2,
+        payload_limit=1024,
         allow_http=True,
         allow_hosts=["Localhost.", "example.ORG", "example.org"],
         allow_networks=["127.0.0.0/8", ip_network("::1/128"), "10.0.0.1"],
@@ -113,6 +115,7 @@ def test_every_setting_can_be_given() -> None:
     assert (given.batch_window, given.batch_size, given.poll_interval, given.concurrency) == (0, 1, 0.01, 1)
     assert (given.wait, given.stop, given.retry, given.clock) == (wait, stop, retry, clock)
     assert (given.connect_timeout, given.timeout, given.lease) == (0.001, 1, 2)
+    assert given.payload_limit == 1024
     assert given.allow_hosts == {"localhost", "example.org"}
     assert given.allow_networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("10.0.0.1/32"))
     assert given.include == (Order, Customer.api_key)
@@ -181,6 +184,15 @@ ANY = {"batch_window": 0, "poll_interval": 0.01, "connect_timeout": 0.001, "time
 def test_a_number_that_cannot_work_is_refused(name: str, value: Any) -> None:
     kind, lowest = ("a whole number", WHOLE[name]) if name in WHOLE else ("a number", ANY[name])
     assert refused(**{name: value}) == f"{name} is {value!r}: give {kind} of at least {lowest}"
+
+
+@pytest.mark.parametrize("value", [0, 1023, -1, 2048.0, True, float("inf"), "2048"], ids=repr)
+def test_a_payload_limit_that_leaves_no_room_is_refused(value: Any) -> None:
+    assert refused(payload_limit=value) == f"payload_limit is {value!r}: give a whole number of at least 1024"
+
+
+def test_a_payload_need_have_no_limit() -> None:
+    assert settings(payload_limit=None).payload_limit is None
 
 
 @pytest.mark.parametrize(("lease", "timeout"), [(15, 15), (29.9, 15), (60, 30.5), (1, 3600)])

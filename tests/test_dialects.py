@@ -73,6 +73,20 @@ def test_the_body_has_these_keys_in_this_order_and_nothing_else(given: Event, bo
     assert Standard().body(given, encoding=TABLE) == body
 
 
+def test_a_thin_body_has_the_key_and_says_that_it_is_not_whole() -> None:
+    given = event(
+        type="order.updated",
+        operation=Operation.UPDATE,
+        data={"status": "paid", "id": 7, "shop": 1},
+        changes={"status": {"from": "pending", "to": "paid"}},
+        links={"tags": {"added": ["3"], "removed": []}},
+    )
+    assert Standard().thin_body(given, key=("shop", "id", "unknown"), encoding=TABLE) == (
+        b'{"type":"order.updated","timestamp":"2026-03-01T12:00:00.123Z","id":"evt_1","resource":"order",'
+        b'"resource_id":"7","operation":"update","data":{"shop":1,"id":7},"truncated":true}'
+    )
+
+
 def test_an_update_without_known_changes_says_so() -> None:
     body = Standard().body(event(operation=Operation.UPDATE, changes={}), encoding=TABLE)
 

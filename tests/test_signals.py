@@ -232,7 +232,9 @@ def test_blinkers_own_ways_work(signal: Signal, calls: Calls) -> None:
     assert calls.made == ["temporary", "via", "via"]
 
 
-@pytest.mark.parametrize("name", ["enriching", "enricher_failed", "unencodable", "delivered", "failed", "dead"])
+@pytest.mark.parametrize(
+    "name", ["enriching", "enricher_failed", "unencodable", "oversized", "delivered", "failed", "dead"]
+)
 def test_each_signal_of_the_library_says_what_it_sends(name: str) -> None:
     signal = getattr(signals, name)
     assert isinstance(signal, Signal)

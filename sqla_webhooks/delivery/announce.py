@@ -1,4 +1,4 @@
-"""What was recorded of an attempt, told: by a signal, to programs, and by the log, to people."""
+"""What was made public or recorded, told: by a signal, to programs, and by the log, to people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 
 from sqla_webhooks import signals
-from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Endpoint, Verdict
+from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Endpoint, Event, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,16 @@ class Announcer:
         delivery = _delivery(verdict, now)
         _log(delivery, verdict.attempt)
         _SIGNALS[verdict.state].tell(self._webhooks, delivery=delivery, attempt=verdict.attempt)
+
+    def oversized(self, event: Event, *, size: int, limit: int) -> None:
+        """An event was made public without what is in its row."""
+        logger.warning(
+            "%s %s would have %d bytes, and payload_limit or the database allows %d: it is sent without what is in the "
+            "row; raise payload_limit, leave attributes out with exclude=[...], or let the receiver fetch the row",
+            *(event.type, event.id, size, limit),
+            extra={"webhooks.event": event.id},
+        )
+        signals.oversized.tell(self._webhooks, event_id=event.id, event_type=event.type, size=size, limit=limit)
 
     def failing(self, endpoint: Endpoint) -> None:
         """An endpoint keeps failing."""

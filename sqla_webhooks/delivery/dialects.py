@@ -7,7 +7,7 @@ are made anew for every attempt, since the timestamp is that of the attempt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,25 +35,23 @@ class Standard:
 
     Body keys: `type`, `timestamp` and `data` by the specification, section
     "Payload structure"; `id`, `resource`, `resource_id`, `operation`, in
-    updates `changes`, and `links` where some were made or cut, are ours.
+    updates `changes`, `links` where some were made or cut, and `truncated`
+    where the body would have been too large, are ours.
     """
 
     def body(self, event: Event, *, encoding: Encoding) -> bytes:
         """The bytes that are stored, signed and sent."""
-        content: dict[str, Any] = {
-            "type": event.type,
-            "timestamp": _milliseconds(event.timestamp),
-            "id": event.id,
-            "resource": event.resource,
-            "resource_id": event.resource_id,
-            "operation": event.operation.value,
-            "data": event.data,
-        }
+        content = _envelope(event, event.data)
         if event.changes is not None:
             content["changes"] = event.changes
         if event.links is not None:
             content["links"] = event.links
         return encoding.dumps(content)
+
+    def thin_body(self, event: Event, *, key: Iterable[str], encoding: Encoding) -> bytes:
+        """The same without what is in the row, but for the attributes of its *key*."""
+        data = {name: event.data[name] for name in key if name in event.data}
+        return encoding.dumps({**_envelope(event, data), "truncated": True})
 
     def request(self, claim: Claim, *, now: datetime) -> Request:
         """The request of one attempt that starts *now*."""
@@ -68,6 +66,18 @@ class Standard:
             sign.SIGNATURE: sign.sign([claim.secret], claim.event_id, timestamp=timestamp, body=claim.payload),
         }
         return Request(claim, headers, claim.payload)
+
+
+def _envelope(event: Event, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": event.type,
+        "timestamp": _milliseconds(event.timestamp),
+        "id": event.id,
+        "resource": event.resource,
+        "resource_id": event.resource_id,
+        "operation": event.operation.value,
+        "data": data,
+    }
 
 
 def _milliseconds(instant: datetime) -> str:

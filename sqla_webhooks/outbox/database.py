@@ -40,11 +40,36 @@ _SCHEMAS = "schema_translate_map"
 _PARAMETERS = 500
 
 
+#: Bytes of values that we put into one statement, and into one row of the outbox. MariaDB takes 16 MiB unless it is
+#: told otherwise, and drivers may write bytes as twice as many digits.
+STATEMENT_BYTES = 4 * 1024 * 1024
+
+#: Bytes that one value may have, where no database says less: PostgreSQL takes a gigabyte with all that belongs to it.
+_LARGEST_VALUE = 2**28
+
+
+#: Bytes of a statement beside its largest value.
+_BESIDE = 64 * 1024
+
+
 def chunks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
     """*values*, of *width* parameters each, in pieces that fit an IN list."""
     size = max(1, _PARAMETERS // width)
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def by_bytes(values: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """*values* in pieces that one statement can carry; one that is too large for that makes a piece of its own."""
+    start = total = 0
+    for place, value in enumerate(values):
+        grown = total + size(value)
+        if grown > STATEMENT_BYTES and place > start:
+            yield values[start:place]
+            start, grown = place, grown - total
+        total = grown
+    if values:
+        yield values[start:]
 
 
 def among(columns: Sequence[ColumnElement[Any]], identities: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
@@ -98,6 +123,7 @@ class Database:
         self._guard = Guard.on(engine) if one_writer else None
         #: Asked of the database once, by whoever comes first.
         self._locks_reads: bool | None = None
+        self._largest_value: int | None = None
 
     def close(self) -> None:
         """Stop listening to the engine, which stays the application's. Does nothing the second time."""
@@ -154,6 +180,23 @@ class Database:
             is_mysql = connection.dialect.name in ("mysql", "mariadb")
             self._locks_reads = is_mysql and connection.get_isolation_level() == "SERIALIZABLE"
         return self._locks_reads
+
+    @property
+    def largest_value(self) -> int:
+        """
+        Bytes that one value may have, so that a statement can carry it, however the driver writes it.
+
+        Raises:
+            DBAPIError: The database failed; it is asked once, if it is MySQL or MariaDB.
+        """
+        if self._largest_value is None:
+            largest = _LARGEST_VALUE
+            if self._engine.dialect.name in ("mysql", "mariadb"):
+                with self.read() as connection:
+                    packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+                largest = min(largest, (packet - _BESIDE) // 2)
+            self._largest_value = largest
+        return self._largest_value
 
     @contextmanager
     def look(self) -> Iterator[Connection]:

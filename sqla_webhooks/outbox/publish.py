@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import queue, subscribed
-from sqla_webhooks.outbox.database import chunks
+from sqla_webhooks.outbox.database import by_bytes, chunks
 from sqla_webhooks.subscriptions import Patterns
 
 _event, _endpoint = models.event, models.endpoint
@@ -20,10 +20,16 @@ _event, _endpoint = models.event, models.endpoint
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event and the body that will be sent for it."""
+    """
+    An event and the body that will be sent for it.
+
+    Attributes:
+        full_size: The bytes that the body would have had, were it not too large; None if it is whole.
+    """
 
     event: Event
     body: bytes
+    full_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,10 @@ class Publication:
         """Whether anybody has asked for it; after `refresh()`."""
         return any(route.patterns.match(event_type) for route in self._routes)
 
+    def keeps(self, event_type: str) -> bool:
+        """Whether events of this type are made public; after `refresh()`."""
+        return self._keep_all or self.is_wanted(event_type)
+
     def insert(self, connection: Connection, messages: Sequence[Message], *, now: datetime) -> None:
         """Insert *messages* in their order, with a delivery for each endpoint that wants it; after `refresh()`."""
         routed = [
@@ -106,6 +116,17 @@ class Publication:
 
 def _insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Insert in order, so that the database's numbers say the order; public id to number."""
+    numbers: dict[str, int] = {}
+    for some in by_bytes(rows, _size):
+        numbers |= _insert_some(connection, some)
+    return numbers
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    return len(row["payload"]) + len(row["resource_id"])
+
+
+def _insert_some(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     if connection.dialect.name == "postgresql":  # elsewhere SQLAlchemy makes a statement for each row of this
         numbered = insert(_event).returning(_event.c.public_id, _event.c.id, sort_by_parameter_order=True)
         return {row.public_id: row.id for row in connection.execute(numbered, rows)}

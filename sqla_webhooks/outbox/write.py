@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, false, insert
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, StatementError
@@ -12,8 +13,9 @@ from sqla_webhooks import models
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
+from sqla_webhooks.outbox.database import STATEMENT_BYTES, by_bytes
 
-#: A flush of more changes than this is split, so that no row of the outbox grows without end.
+#: A flush of more changes than this, or of more bytes than fit a statement, is split.
 CHANGES_PER_ROW = 500
 
 _INSERT = insert(models.outbox)
@@ -43,14 +45,30 @@ def write(
         {
             "transaction_id": transaction,
             "captured_at": captured_at,
-            "changes": sheet.written(piece, encoding=encoding),
+            "changes": text,
         }
         for piece in sheet.pieces(runs, CHANGES_PER_ROW)
+        for text in _texts(piece, encoding=encoding)
     ]
     try:
-        connection.execute(_INSERT, rows)
+        for some in by_bytes(rows, _size):
+            connection.execute(_INSERT, some)
     except SQLAlchemyError as error:
         raise _refused(connection, error) from error
+
+
+def _texts(piece: Sequence[sheet.Run], *, encoding: Encoding) -> Iterator[bytes]:
+    """*piece* as JSON; in several parts, if one statement could not carry it. A change is never parted."""
+    text = sheet.written(piece, encoding=encoding)
+    if len(text) <= STATEMENT_BYTES or (count := sum(len(run) for _, run in piece)) == 1:
+        yield text
+        return
+    for half in sheet.pieces(piece, -(-count // 2)):
+        yield from _texts(half, encoding=encoding)
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    return len(row["changes"])
 
 
 def take_write_lock(connection: Connection) -> None:

@@ -21,6 +21,7 @@ from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.senders import Senders
 from sqla_webhooks.errors import DeliveryError, WebhooksError
 from sqla_webhooks.events import Claim, Event, Result, Verdict
@@ -82,14 +83,13 @@ class Steps:
     Attributes:
         wanted: Leaves out the events that were not asked for.
         enrich: Adds to events what the application's enrichers say.
-        render: Makes of an event the body that is sent.
     """
 
     keep_fresh: KeepFresh
     lead: Lead
     wanted: Callable[[Iterable[Event]], list[Event]]
     enrich: Callable[[Sequence[Event]], list[Event]]
-    render: Callable[[Event], bytes]
+    rendering: Rendering
     publication: Publication
     recording: Recording
     retirements: Retirements
@@ -132,10 +132,11 @@ class Relay:
             batch, leads = self._take() if taking else (_NOTHING, False)
             changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
             events = steps.enrich(steps.wanted(changed)) if changed else []
+            messages = steps.rendering.messages(events)
             published = leads and fan_out(
                 self._database,
                 batch.rows,
-                messages=[Message(event, steps.render(event)) for event in events],
+                messages=messages,
                 publication=steps.publication,
                 now=self._clock.now(),
             )
@@ -145,6 +146,8 @@ class Relay:
             steps.publication.forget()
             self._deliver(senders)  # what is due goes on, whatever is wrong with the outbox
             raise
+        if published:
+            self._tell_of_oversized(messages)
         sent, recorded, next_at = self._deliver(senders)
         upkeep = steps.upkeep.go_on(hurry=senders.one_by_one)
         return Turn(
@@ -156,6 +159,12 @@ class Relay:
             upkeep=upkeep,
             next_at=next_at,
         )
+
+    def _tell_of_oversized(self, messages: Sequence[Message]) -> None:
+        """After the commit, and so once, however often the fan-out was tried."""
+        for one in messages:
+            if one.full_size is not None and self._steps.publication.keeps(one.event.type):
+                self._steps.announcer.oversized(one.event, size=one.full_size, limit=self._steps.rendering.limit)
 
     def _deliver(self, senders: Senders) -> tuple[int, int, datetime | None]:
         """

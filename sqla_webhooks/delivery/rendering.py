@@ -1,0 +1,64 @@
+"""Events become bodies, of which none is larger than may be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.encoding import Encoding
+from sqla_webhooks.events import Event
+from sqla_webhooks.outbox.database import Database
+from sqla_webhooks.outbox.publish import Message
+from sqla_webhooks.resources import Resources
+
+
+class Rendering:
+    """
+    Makes the bodies of one installation's events.
+
+    One that would be too large is made thin, whatever is left of it: its
+    receivers learn which row it is about, and what the database cannot take
+    does not hold up all other events.
+
+    In the relay's thread, while no transaction of ours is open. What is made
+    does not depend on who gets it, nor on what was made before.
+
+    Args:
+        limit: Bytes that a body may have; None for as many as the database takes.
+    """
+
+    def __init__(self, database: Database, resources: Resources, *, encoding: Encoding, limit: int | None) -> None:
+        self._database = database
+        self._resources = resources
+        self._encoding = encoding
+        self._limit = sys.maxsize if limit is None else limit
+        self._dialect = Standard()
+
+    @property
+    def limit(self) -> int:
+        """
+        Bytes that a body may have.
+
+        Raises:
+            DBAPIError: The database was to be asked, and failed.
+        """
+        return min(self._limit, self._database.largest_value)
+
+    def messages(self, events: Iterable[Event]) -> list[Message]:
+        """
+        *events* with their bodies.
+
+        Raises:
+            DBAPIError: As for `limit`.
+        """
+        limit = self.limit
+        return [self._message(event, limit) for event in events]
+
+    def _message(self, event: Event, limit: int) -> Message:
+        body = self._dialect.body(event, encoding=self._encoding)
+        size = len(body)
+        if size <= limit:
+            return Message(event, body)
+        key = self._resources.key(event.resource, event.table)
+        return Message(event, self._dialect.thin_body(event, key=key, encoding=self._encoding), full_size=size)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Text, event
 from sqlalchemy.dialects.mysql import LONGTEXT
@@ -71,6 +71,18 @@ def small(install: Install, sessions: Sessions, receiver: Receiver, clock: Moved
     webhooks = install(sessions, deliver=False, clock=clock, payload_limit=LEAST)
     webhooks.endpoints.create(receiver.url(), events=["*"])
     return webhooks
+
+
+@pytest.fixture
+def papers(database: Database) -> Iterator[Sessions]:
+    with database.patient.engine() as engine:
+        Papers.metadata.create_all(engine)
+        yield sessionmaker(engine)
+
+
+def written(papers: Sessions, *texts: str) -> None:
+    with papers.begin() as session:
+        session.add_all([Paper(text=text) for text in texts])
 
 
 def name_of(size: int, letter: str = "x") -> str:
@@ -251,6 +263,27 @@ def test_a_fan_out_that_is_tried_again_tells_once(
     assert len(warnings(caplog)) == 1
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_of_what_another_relay_has_published_this_one_tells_nothing(
+    papers: Sessions, install: Install, receiver: Receiver, told: Told
+) -> None:
+    slow, quick = (install(sessionmaker(papers.kw["bind"]), deliver=False, payload_limit=LEAST) for _ in range(2))
+    slow.endpoints.create(receiver.url(), events=["*"])
+    install(papers, deliver=False)
+    written(papers, "a")
+    slow.drain()  # and so knows who wants what
+
+    @slow.enricher(Paper)
+    def wait(_paper: Paper, _payload: dict[str, Any]) -> None:
+        quick.drain()
+
+    written(papers, name_of(LEAST))
+    slow.drain()
+
+    assert [one["event_id"] for one in told] == receiver.ids[1:]
+    assert [one["sender"] for one in told] == [quick]
+
+
 def test_of_an_event_that_nobody_gets_nothing_is_told(
     install: Install, sessions: Sessions, receiver: Receiver, told: Told
 ) -> None:
@@ -308,18 +341,6 @@ def test_an_event_of_the_webhooks_themselves_is_never_large() -> None:
 
 
 # --------------------------------------------------------------------------- databases that take so much and no more
-
-
-@pytest.fixture
-def papers(database: Database) -> Iterator[Sessions]:
-    with database.patient.engine() as engine:
-        Papers.metadata.create_all(engine)
-        yield sessionmaker(engine)
-
-
-def written(papers: Sessions, *texts: str) -> None:
-    with papers.begin() as session:
-        session.add_all([Paper(text=text) for text in texts])
 
 
 def test_a_flush_of_many_large_rows_goes_through(
@@ -421,6 +442,7 @@ def test_a_row_that_the_outbox_cannot_take_fails_the_flush(
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 2 * STATEMENT_BYTES)))
+@example([STATEMENT_BYTES // 2] * 4)
 def test_pieces_are_as_large_as_they_may_be(sizes: list[int]) -> None:
     pieces = [list(one) for one in by_bytes(sizes, int)]
 

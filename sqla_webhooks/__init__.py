@@ -35,7 +35,8 @@ from sqla_webhooks import models
 from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
 from sqla_webhooks.config import Options, Retention, Settings
-from sqla_webhooks.delivery.sign import verify
+from sqla_webhooks.delivery.replay_guard import MemoryReplayGuard
+from sqla_webhooks.delivery.verify import verify
 from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
 from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import enricher
@@ -52,6 +53,7 @@ from sqla_webhooks.errors import (
     InvalidURL,
     NotFound,
     OutboxWriteError,
+    Replayed,
     SignatureError,
     TimedOut,
     TLSFailed,
@@ -113,6 +115,7 @@ __all__ = [
     "InvalidAnswer",
     "InvalidSubscription",
     "InvalidURL",
+    "MemoryReplayGuard",
     "NewEndpoint",
     "NotFound",
     "Operation",
@@ -120,6 +123,7 @@ __all__ = [
     "OutboxWriteError",
     "Progress",
     "Pruned",
+    "Replayed",
     "Retention",
     "Settings",
     "SignatureError",

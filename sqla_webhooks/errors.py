@@ -12,6 +12,7 @@ Every error of this library, in one tree.
     ├── BulkLimitExceeded         a bulk statement about more rows than one may be
     ├── DatabaseBusy              the only connection is inside the application's transaction
     ├── SignatureError            verify(): the request is not from who it says
+    │   └── Replayed              it is, and has been accepted before
     └── DeliveryError             an attempt that got no answer
         ├── Blocked               the egress policy forbids the address
         ├── ConnectFailed
@@ -93,6 +94,14 @@ class SignatureError(WebhooksError, ValueError):
     A request that `verify()` does not accept; the message says why.
 
     Answer such a request with 400 or 401 and do nothing with its body.
+    """
+
+
+class Replayed(SignatureError):
+    """
+    A request that `verify()` has accepted before: the replay guard knows it.
+
+    A sender's retry is no such request, for it has a timestamp of its own.
     """
 
 

@@ -16,7 +16,8 @@ from standardwebhooks import Webhook
 from support.clock import START, MovedClock
 
 from sqla_webhooks._clock import SystemClock
-from sqla_webhooks.delivery.sign import check_secret, generate_secret, sign, verify
+from sqla_webhooks.delivery.sign import check_secret, generate_secret, sign
+from sqla_webhooks.delivery.verify import verify
 from sqla_webhooks.errors import ConfigurationError, SignatureError
 
 checked = settings(deadline=None, max_examples=150)

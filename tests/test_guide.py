@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import Engine, ForeignKey
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -26,10 +28,11 @@ from sqlalchemy.orm import (
 )
 from support.local import Install
 from support.receiver import Receiver
+from support.redis_server import redis_client
 from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
 
 import sqla_webhooks
-from sqla_webhooks import DeliveryError, Operation, Webhooks, enriching
+from sqla_webhooks import DeliveryError, Operation, Replayed, Webhooks, enriching
 from sqla_webhooks.encoding import Encoding
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -63,6 +66,12 @@ class Line(Base):
     __tablename__ = "guide_line"
     id: Mapped[int] = mapped_column(primary_key=True)
     order_id: Mapped[int] = mapped_column(ForeignKey(Order.id))
+
+
+class SeenRequest(Base):
+    __tablename__ = "guide_seen"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[datetime]
 
 
 @dataclass
@@ -235,6 +244,28 @@ def test_receivers(application: Application) -> None:
     application.run("from sqla_webhooks import SignatureError, verify")
 
     assert application.names["event"] == request.event
+
+
+def test_replay_guards(application: Application) -> None:
+    endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.order()
+    application.webhooks.drain()
+    (request,) = application.receiver.received
+    given = {"request_body": request.body, "request_headers": request.headers, "secret": endpoint.secret}
+    with redis_client() as redis:
+        application.names |= {**given, "verify": sqla_webhooks.verify, "redis": redis, "math": math}
+        application.run("def is_new(key, seconds):")
+        assert application.names["event"] == request.event
+        with pytest.raises(Replayed):
+            application.run("def is_new(key, seconds):")
+
+
+def test_replay_guards_in_a_table(application: Application) -> None:
+    application.names |= {"datetime": datetime, "timedelta": timedelta, "UTC": UTC}
+    application.names |= {"IntegrityError": IntegrityError, "SeenRequest": SeenRequest}
+    application.run("def is_new_here(key, seconds):")
+
+    assert [application.names["is_new_here"](key, 601) for key in "aba"] == [True, True, False]
 
 
 def test_a_moved_clock(application: Application, install: Install) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
-import random
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,7 @@ def accepted_in_threads(guard: Guard, requests: list[dict[str, str]]) -> int:
         at_once.wait()
         return accepts(headers, guard, MovedClock())
 
-    threads = [aside(lambda headers=headers: send(headers)) for headers in requests]  # type: ignore[misc]  # a default binds it
+    threads = [aside(partial(send, headers)) for headers in requests]
     for thread, _ in threads:
         thread.join()
     return [came for _, [came] in threads].count(True)
@@ -289,17 +290,38 @@ def test_of_copies_that_come_at_once_one_is_accepted() -> None:
         assert accepted_in_threads(MemoryReplayGuard(), [request(f"evt_{number}")] * 8) == 1
 
 
-def test_it_is_whole_after_many_threads_have_used_it() -> None:
-    guard = MemoryReplayGuard(most=500)
-    keys = [str(number) for number in range(500)] * 4
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """They take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
-    def use(seed: int) -> int:
-        return sum(guard(key, 1000) for key in random.Random(seed).sample(keys, len(keys)))
 
-    threads = [aside(lambda seed=seed: use(seed)) for seed in range(4)]  # type: ignore[misc]  # a default binds it
-    for thread, _ in threads:
-        thread.join()
-    assert sum(came for _, [came] in threads) == 500
+class Interrupted(str):
+    """A key at which threads may change while it is looked up."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return sum(0 for _ in range(200))
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_it_remembers_in_one_step_what_it_looks_up() -> None:
+    guard = MemoryReplayGuard()
+    for number in range(50):
+        at_once = threading.Barrier(4)
+
+        def look(key: Interrupted, at_once: threading.Barrier = at_once) -> bool:
+            at_once.wait()
+            return guard(key, 1000)
+
+        threads = [aside(partial(look, Interrupted(number))) for _ in range(4)]
+        for thread, _ in threads:
+            thread.join()
+        assert [came for _, [came] in threads].count(True) == 1
 
 
 # --------------------------------------------------------------------------- the guide's, in Redis

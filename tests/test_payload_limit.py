@@ -31,7 +31,7 @@ from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.encoding import TABLE
 from sqla_webhooks.events import Endpoint, Health, Verdict
 from sqla_webhooks.operational import dead, disabled
-from sqla_webhooks.outbox.database import STATEMENT_BYTES, by_bytes
+from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, by_bytes
 
 Sessions = sessionmaker[Session]
 

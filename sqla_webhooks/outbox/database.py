@@ -30,6 +30,7 @@ from sqla_webhooks import async_sessions, models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
 from sqla_webhooks.outbox.bridge import Bridge
 from sqla_webhooks.outbox.guard import Guard
+from sqla_webhooks.outbox.sizes import LARGEST_VALUE, largest_in
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -40,36 +41,11 @@ _SCHEMAS = "schema_translate_map"
 _PARAMETERS = 500
 
 
-#: Bytes of values that we put into one statement, and into one row of the outbox. MariaDB takes 16 MiB unless it is
-#: told otherwise, and drivers may write bytes as twice as many digits.
-STATEMENT_BYTES = 4 * 1024 * 1024
-
-#: Bytes that one value may have, where no database says less: PostgreSQL takes a gigabyte with all that belongs to it.
-_LARGEST_VALUE = 2**28
-
-
-#: Bytes of a statement beside its largest value.
-_BESIDE = 64 * 1024
-
-
 def chunks(values: Sequence[T], *, width: int = 1) -> Iterator[Sequence[T]]:
     """*values*, of *width* parameters each, in pieces that fit an IN list."""
     size = max(1, _PARAMETERS // width)
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def by_bytes(values: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
-    """*values* in pieces that one statement can carry; one that is too large for that makes a piece of its own."""
-    start = total = 0
-    for place, value in enumerate(values):
-        grown = total + size(value)
-        if grown > STATEMENT_BYTES and place > start:
-            yield values[start:place]
-            start, grown = place, grown - total
-        total = grown
-    if values:
-        yield values[start:]
 
 
 def among(columns: Sequence[ColumnElement[Any]], identities: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
@@ -190,11 +166,10 @@ class Database:
             DBAPIError: The database failed; it is asked once, if it is MySQL or MariaDB.
         """
         if self._largest_value is None:
-            largest = _LARGEST_VALUE
+            largest = LARGEST_VALUE
             if self._engine.dialect.name in ("mysql", "mariadb"):
                 with self.read() as connection:
-                    packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
-                largest = min(largest, (packet - _BESIDE) // 2)
+                    largest = largest_in(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
             self._largest_value = largest
         return self._largest_value
 

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, insert, select
 from sqla_webhooks import encoding, models
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import queue, subscribed
-from sqla_webhooks.outbox.database import by_bytes, chunks
+from sqla_webhooks.outbox.database import chunks
+from sqla_webhooks.outbox.sizes import by_bytes
 from sqla_webhooks.subscriptions import Patterns
 
 _event, _endpoint = models.event, models.endpoint

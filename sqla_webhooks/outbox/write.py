@@ -13,7 +13,7 @@ from sqla_webhooks import models
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
-from sqla_webhooks.outbox.database import STATEMENT_BYTES, by_bytes
+from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, by_bytes
 
 #: A flush of more changes than this, or of more bytes than fit a statement, is split.
 CHANGES_PER_ROW = 500

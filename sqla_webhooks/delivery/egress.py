@@ -78,14 +78,8 @@ class EgressPolicy:
         target = urls.parse(url)
         if wrong := self._wrong_with(target):
             raise InvalidURL(wrong)
-        host = target.host
-        if not self.admits_host(host) and self._is_inside(host):
-            network = "127.0.0.0/8" if host == "localhost" else host
-            message = (
-                f'{host} is not a public address; to send there, name it in install(..., allow_networks=["{network}"]) '
-                "or allow_hosts"
-            )
-            raise InvalidURL(message)
+        if self._refuses(target.host):
+            raise InvalidURL(self._refusal(target.host))
         return url
 
     def check_target(self, url: str) -> None:
@@ -103,7 +97,7 @@ class EgressPolicy:
         if wrong := self._wrong_with(target):
             message = f"the egress policy forbids it: {wrong}"
             raise Blocked(message)
-        if self.proxy is not None and not self.admits_host(target.host) and self._is_inside(target.host):
+        if self.proxy is not None and self._refuses(target.host):
             raise _blocked(target.host)
 
     def check(self, host: str, found: Iterable[str]) -> None:
@@ -115,7 +109,7 @@ class EgressPolicy:
         """
         trusted = self.admits_host(host)
         for address in found:
-            if self._is_denied(addresses.read(address)) or not (trusted or self.admits(address)):
+            if not self._allows(addresses.read(address), trusted=trusted):
                 logger.info("a connection to %s was blocked: it leads to %s", host, address)
                 raise _blocked(host)
 
@@ -125,25 +119,48 @@ class EgressPolicy:
 
     def admits(self, address: str) -> bool:
         """Whether a socket may be opened to this IP address."""
-        return self._admits(addresses.read(address))
+        return self._allows(addresses.read(address), trusted=False)
+
+    def _allows(self, address: Address, *, trusted: bool) -> bool:
+        """
+        Whether a socket may be opened to it.
+
+        Args:
+            trusted: Whether it was found for a name that is.
+        """
+        if self._is_denied(address):
+            return False
+        return trusted or self._admits(address)
 
     def _admits(self, address: Address) -> bool:
-        if self._is_denied(address) or not all(map(self._admits, addresses.hidden(address))):
+        if not all(map(self._admits, addresses.hidden(address))):
             return False
         return addresses.is_public(address) or _is_in(address, self.allow_networks)
 
     def _is_denied(self, address: Address) -> bool:
-        return _is_in(address, self.deny_networks)
+        return any(_is_in(one, self.deny_networks) for one in (address, *addresses.hidden(address)))
 
-    def _is_inside(self, host: str) -> bool:
-        """Whether a host says itself that it is not public: an address, or a name that is known for it."""
+    def _refuses(self, host: str) -> bool:
+        """Whether a host says itself that it may not be reached: an address, or a name that is known for it."""
+        trusted = self.admits_host(host)
         try:
-            return not self.admits(host)
+            return not self._allows(addresses.read(host), trusted=trusted)
         except ValueError:
             if urls.is_this_machine(host):
                 return not any(map(self.admits, ("127.0.0.1", "::1")))
             # Where networks are allowed, it is for the connection to see whether the name leads there.
-            return urls.leads_inside(host) and not self.allow_networks
+            return not trusted and urls.leads_inside(host) and not self.allow_networks
+
+    def _refusal(self, host: str) -> str:
+        try:
+            denied = self._is_denied(addresses.read(host))
+        except ValueError:
+            allowing = f'install(..., allow_hosts=["{host}"]), or its network in allow_networks'
+        else:
+            if denied:
+                return f"{host} may not be reached: it is in one of the networks of install(..., deny_networks=[...])"
+            allowing = f'install(..., allow_networks=["{host}"])'
+        return f"{host} is not a public address; to send there, name it in {allowing}"
 
     def _wrong_with(self, target: Target) -> str:
         """What of the scheme and the port is not allowed; nothing if they are."""

@@ -2,6 +2,7 @@
 What the URL of an endpoint must be, whatever the policy says.
 
 Parsed by urllib3, which will connect: two parsers may see two hosts in one URL.
+What they do not all read alike is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _LONGEST_HOST, _LONGEST_LABEL = 253, 63
 _INSIDE = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home.arpa")
 
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+#: As names are on the wire: letters of other scripts are encoded by then.
+_LABEL = re.compile(r"[a-z0-9_-]+")
+#: As it is written: urllib3 leaves an empty user out, and decodes what readers of names do not.
+_AUTHORITY = re.compile(r"[^/?#]*://([^/?#]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +55,17 @@ def parse(url: str) -> Target:
         InvalidURL: It is no URL, or has something in it that an endpoint's must not have; the message says what.
     """
     if not isinstance(url, str) or not url:
-        message = f"the URL is {url!r}: give one like https://partner.example/hooks"
+        given = "empty" if isinstance(url, str) else f"of type {type(url).__name__}"
+        message = f"the URL is {given}: give one like https://partner.example/hooks"
         raise InvalidURL(message)
     if len(url) > LONGEST_URL:
         message = f"the URL has {len(url)} characters; {LONGEST_URL} are allowed"
         raise InvalidURL(message)
-    if any(character.isspace() or not character.isprintable() or character == "\\" for character in url):
-        message = "the URL has white space, a control character or a backslash"
-        raise InvalidURL(message)
-    if "://" not in url:
-        message = "the URL has no scheme: write https:// in front"
-        raise InvalidURL(message)
-    try:
-        parsed = parse_url(url)
-    except LocationParseError as error:
-        message = "the URL cannot be read: its host, or its port, is none"
-        raise InvalidURL(message) from error
-    host = (parsed.host or "").strip("[]").lower().rstrip(".")
+    _check_text(url)
+    parsed = _read(url, "its host, or its port, is none")
+    host = (parsed.host or "").strip("[]").lower().removesuffix(".")
     _check(parsed, host)
+    _read(parsed.path or "/", "its path begins with //, and what follows is no host")  # as urllib3 does
     scheme = parsed.scheme or ""
     return Target(scheme, host, parsed.port or (443 if scheme == "https" else 80))
 
@@ -86,25 +84,51 @@ def _is_under(host: str, name: str) -> bool:
     return host == name or host.endswith(f".{name}")
 
 
+def _read(url: str, wrong: str) -> Url:
+    try:
+        return parse_url(url)
+    except LocationParseError:
+        message = f"the URL cannot be read: {wrong}"
+        raise InvalidURL(message) from None  # the cause repeats the URL
+
+
+def _check_text(url: str) -> None:
+    found = _AUTHORITY.match(url)
+    authority = "" if found is None else found[1]
+    _refuse(
+        (any(map(_is_odd, url)), "has white space, a control character or a backslash"),
+        ("://" not in url, "has no scheme: write https:// in front"),
+        ("@" in authority, "has a user or password in it, which would end up in logs"),
+        ("%" in authority, "cannot be read: its host has a %"),
+    )
+
+
 def _check(parsed: Url, host: str) -> None:
-    for wrong, what in (
+    _refuse(
         (not parsed.scheme, "has no scheme: write https:// in front"),
         (not host, "has no host"),
-        (parsed.auth is not None, "has a user or password in it, which would end up in logs"),
         (parsed.fragment is not None, "has a #fragment, which no server would see"),
         (parsed.port == 0, "has port 0"),
-        ("%" in host and ":" not in host, "cannot be read: its host has a %"),
         (len(host) > _LONGEST_HOST, f"has a host of {len(host)} characters; {_LONGEST_HOST} are allowed"),
         (":" not in host and not all(map(_is_label, host.split("."))), "has a host that no name can be"),
         (_is_odd_number(host), "has a host that is a number: write an address as four of them, as in 198.51.100.7"),
-    ):
-        if wrong:
+    )
+
+
+def _refuse(*rules: tuple[bool, str]) -> None:
+    """By the first that is broken."""
+    for broken, what in rules:
+        if broken:
             message = f"the URL {what}"
             raise InvalidURL(message)
 
 
+def _is_odd(character: str) -> bool:
+    return character.isspace() or not character.isprintable() or character == "\\"
+
+
 def _is_label(label: str) -> bool:
-    return 0 < len(label) <= _LONGEST_LABEL
+    return len(label) <= _LONGEST_LABEL and _LABEL.fullmatch(label) is not None
 
 
 def _is_odd_number(host: str) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.databases import NAMES, Database, database_named
 from support.local import LOCAL, Install
+from support.network import Connects, Resolver, Send, Senders
 from support.receiver import Receiver
 from support.shop import put, shop_at
 from support.threads import Gate
@@ -107,6 +109,34 @@ def in_flight(install: Install, sessions: sessionmaker[Session], receiver: Recei
     put(sessions, "a")
     gate.wait()
     return webhooks
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    """Answers in place of the name servers."""
+    resolver = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    return resolver
+
+
+@pytest.fixture
+def connects(monkeypatch: pytest.MonkeyPatch) -> Connects:
+    """What sockets were to be connected to."""
+    connects = Connects()
+
+    def connect(connection: socket.socket, place: Any) -> None:  # a method, as a function is in a class
+        connects.connect(connection, place)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    return connects
+
+
+@pytest.fixture
+def send() -> Iterator[Send]:
+    """Sends to a URL past the check of an endpoint that is written; each policy has one sender."""
+    senders = Senders()
+    yield senders.send
+    senders.close()
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,8 @@ _SERVICES = frozenset(
     }
 )
 
+_THIS_MACHINE = (addresses.read("127.0.0.1"), addresses.read("::1"))
+
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
@@ -147,7 +149,7 @@ class EgressPolicy:
             return not self._allows(addresses.read(host), trusted=trusted)
         except ValueError:
             if urls.is_this_machine(host):
-                return not any(map(self.admits, ("127.0.0.1", "::1")))
+                return not any(self._allows(one, trusted=trusted) for one in _THIS_MACHINE)
             # Where networks are allowed, it is for the connection to see whether the name leads there.
             return not trusted and urls.leads_inside(host) and not self.allow_networks
 

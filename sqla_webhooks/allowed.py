@@ -63,4 +63,8 @@ def proxy(given: object, name: str) -> str:
     if not fits or url.path.strip("/") or url.query or url.fragment:
         message = f"{name} is no URL of a proxy: give one like 'http://proxy.internal:4750'"
         raise ConfigurationError(message)
+    if url.scheme == "https":
+        # TLS within TLS is read beyond the request's deadline.
+        message = f"{name} begins with https://: speak http to the proxy; a request to https is encrypted to its end"
+        raise ConfigurationError(message)
     return str(given)

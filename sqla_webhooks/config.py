@@ -145,8 +145,8 @@ class Settings:
         deny_networks: Networks that may not be reached, whatever else is allowed: your own public addresses, say.
         egress_ports: The only ports that may be reached. None: 80, 443, and those from 1024 on that no well-known
             service of another kind has.
-        egress_proxy: The URL of a proxy through which every request goes. It looks the names up, and is trusted to
-            refuse what must not be reached.
+        egress_proxy: The URL, of http, of a proxy through which every request goes. It looks the names up, and is
+            trusted to refuse what must not be reached.
         include: Classes: capture only these. Operations (`(Order, "create", "update")`): of this class only these.
             Attributes (`User.api_key`): send them though their names say secret, or they are no columns.
         exclude: Classes, operations of a class, attributes: not these.

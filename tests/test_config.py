@@ -248,9 +248,7 @@ def test_no_port_at_all_is_refused() -> None:
     assert refused(egress_ports=[]).startswith("egress_ports is empty")
 
 
-@pytest.mark.parametrize(
-    "url", ["http://proxy.internal:4750", "https://me:hunter2@10.0.0.1:3128/", "http://[::1]:3128"]
-)
+@pytest.mark.parametrize("url", ["http://proxy.internal:4750", "http://me:hunter2@10.0.0.1:3128/", "http://[::1]:3128"])
 def test_a_proxy_is_a_url(url: str) -> None:
     assert settings(egress_proxy=url).egress_proxy == url
 
@@ -266,6 +264,12 @@ def test_a_proxy_is_a_url(url: str) -> None:
 def test_what_is_no_proxy_is_refused_and_not_repeated(value: Any) -> None:
     said = refused(egress_proxy=value)
     assert said == "egress_proxy is no URL of a proxy: give one like 'http://proxy.internal:4750'"
+
+
+def test_tls_to_the_proxy_is_refused_and_its_password_not_repeated() -> None:
+    said = refused(egress_proxy="https://me:hunter2@proxy.internal:4750")
+    assert said.startswith("egress_proxy begins with https://: speak http to the proxy")
+    assert "hunter2" not in said
 
 
 def test_the_password_of_a_proxy_is_not_shown() -> None:

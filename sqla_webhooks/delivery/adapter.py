@@ -22,12 +22,12 @@ from requests.utils import urldefragauth
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
 
 from sqla_webhooks.delivery.budget import Budget, Metered
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.resolve import Place, Resolver
-from sqla_webhooks.errors import ConnectFailed
+from sqla_webhooks.errors import InvalidAnswer
 
 #: Interim answers (1xx) that are read past.
 MOST_INTERIM = 10
@@ -37,6 +37,17 @@ MOST_ADDRESSES = 8
 
 #: Bytes that are written at a time, after each of which the budget is asked.
 _PIECE = 16 * 1024
+
+
+class ProxyFailed(ProxyError):
+    """
+    There is no connection through the egress proxy.
+
+    urllib3's own is also what becomes of a connection through it that breaks later.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("no connection through the egress proxy", error)
 
 
 class GuardedAdapter(HTTPAdapter):
@@ -79,13 +90,19 @@ class GuardedAdapter(HTTPAdapter):
 
         Raises:
             Blocked: An address of the host is not allowed.
+            ProxyFailed: It is not to be had from the proxy.
         """
         self.opened += 1
         self.budget.begin_connecting()
-        found = self._look_up(connection)
         if connection.proxy is None:
+            found = self._look_up(connection)
             self._policy.check(connection.host, [str(address[0]) for _, address in found])
-        opened = self._connect(connection, found)
+            opened = self._connect(connection, found)
+        else:
+            try:
+                opened = self._connect(connection, self._look_up(connection))
+            except (HTTPError, OSError) as error:
+                raise ProxyFailed(error) from error
         opened.settimeout(self.budget.seconds_to_connect())  # for TLS
         sys.audit("http.client.connect", connection, connection.host, connection.port)
         return opened
@@ -176,13 +193,14 @@ def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool
                 super().send(piece)
 
         def _tunnel(self) -> None:
+            host = self._tunnel_host
+            if host is not None and ":" in host and not host.startswith("["):
+                self._tunnel_host = f"[{host}]"  # which urllib3 2.2 leaves out
             try:
                 super()._tunnel()
-            except (OSError, HTTPException) as error:
-                if isinstance(error, TimeoutError):
-                    raise
-                message = f"the egress proxy has not connected: {error}"
-                raise ConnectFailed(message) from error
+            except (OSError, HTTPException, InvalidAnswer) as error:
+                raise ProxyFailed(error) from error
+            self._tunnel_host = host
 
     class HTTPPool(HTTPConnectionPool):
         ConnectionCls = GuardedHTTP

@@ -27,7 +27,7 @@ from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
 
 from sqla_webhooks._clock import Clock
-from sqla_webhooks.delivery.adapter import GuardedAdapter
+from sqla_webhooks.delivery.adapter import GuardedAdapter, ProxyFailed
 from sqla_webhooks.delivery.budget import READ_LIMIT, Budget, EnoughRead
 from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.egress import EgressPolicy
@@ -149,8 +149,8 @@ def _explained(error: Exception) -> DeliveryError:  # noqa: PLR0911  # one for e
         return TLSFailed(f"TLS failed: {_innermost(inner)}")
     if isinstance(inner, NewConnectionError):  # first: to urllib3 it is a kind of timeout
         return ConnectFailed(f"no connection: {_innermost(inner)}")
-    if isinstance(inner, ProxyError):
-        return ConnectFailed(f"no connection to the egress proxy: {_innermost(inner.original_error)}")
+    if isinstance(inner, ProxyFailed):
+        return _of_the_proxy(inner.original_error)
     if isinstance(inner, ConnectTimeoutError):
         return TimedOut("no connection in time")
     if isinstance(error, requests.Timeout) or isinstance(inner, URLLibTimeout | TimeoutError):
@@ -167,6 +167,12 @@ def _explained(error: Exception) -> DeliveryError:  # noqa: PLR0911  # one for e
     return DeliveryError(f"{type(error).__name__}: {error}")
 
 
+def _of_the_proxy(error: Exception) -> DeliveryError:
+    if isinstance(error, ConnectTimeoutError | TimeoutError) and not isinstance(error, NewConnectionError):
+        return TimedOut("no connection through the egress proxy in time")
+    return ConnectFailed(f"no connection through the egress proxy: {_innermost(error)}")
+
+
 def _reason(error: Exception) -> BaseException:
     """What went wrong, out of what requests and urllib3 wrap it in."""
     inner: BaseException = error
@@ -174,6 +180,8 @@ def _reason(error: Exception) -> BaseException:
         inner = inner.args[0]
     if isinstance(inner, MaxRetryError) and inner.reason is not None:
         inner = inner.reason
+    if isinstance(inner, ProxyError) and not isinstance(inner, ProxyFailed):
+        inner = inner.original_error  # urllib3 takes a connection that has broken for one that was never there
     if isinstance(inner, ProtocolError) and isinstance(inner.args[-1], Exception):
         inner = inner.args[-1]
     return inner

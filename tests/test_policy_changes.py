@@ -1,4 +1,4 @@
-"""A policy that becomes stricter, a URL that changes, while a connection is kept; and what is told of what is blocked."""
+"""A policy that becomes stricter, a URL that changes, a connection that is kept; what is told of what is blocked."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def seen(scheme: str | None, host: str | None, port: int | None) -> Seen:
     assert scheme
     assert host
     scheme = scheme.lower()
-    return Seen(scheme, _host(host.strip("[]")), port or {"http": 80, "https": 443}[scheme])
+    return Seen(scheme, _host(host.strip("[]")), {"http": 80, "https": 443}[scheme] if port is None else port)
 
 
 def _host(host: str) -> str:
@@ -197,7 +197,7 @@ def by_a_careless_reader(url: str) -> Seen:
     host, colon, port = authority.rpartition(":")
     if not colon or "]" in port:
         host, port = authority, ""
-    return seen(scheme, host, int(port or 0))
+    return seen(scheme, host, int(port) if port else None)
 
 
 def accepted(url: Any) -> bool:

@@ -38,6 +38,9 @@ def hosts(given: Collection[Any], name: str) -> frozenset[str]:
         if not isinstance(one, str) or not one:
             message = f"{name} has {one!r}: give names of hosts, like 'hooks.internal'"
             raise ConfigurationError(message)
+        if not one.isascii():
+            message = f"{name} has {one!r}: write it as it is on the wire, like 'xn--bcher-kva.example'"
+            raise ConfigurationError(message)
     return frozenset(one.lower().rstrip(".") for one in given)
 
 

@@ -230,6 +230,11 @@ def test_what_is_no_network_is_refused(network: Any, why: str) -> None:
     assert said.endswith("Write it like '10.0.0.0/8'")
 
 
+def test_a_host_is_allowed_as_it_is_on_the_wire() -> None:
+    assert settings(allow_hosts=["XN--bcher-kva.example."]).allow_hosts == {"xn--bcher-kva.example"}
+    assert "like 'xn--bcher-kva.example'" in refused(allow_hosts=["bücher.example"])
+
+
 def test_networks_that_are_denied_are_networks_too() -> None:
     assert settings(deny_networks=["203.0.113.7"]).deny_networks == (ip_network("203.0.113.7/32"),)
     assert refused(deny_networks=["everything"]).startswith("deny_networks has 'everything', which is no network: ")

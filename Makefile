@@ -8,7 +8,7 @@ BENCH := .venv-bench
 # What the environments depend on: they are brought up to date when one of these changes.
 SETUP := Makefile pyproject.toml setup.cfg
 # The lower bounds of pyproject.toml, and the oldest urllib3 that will do.
-BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 blinker==1.8.0
+BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 blinker==1.8.0 cryptography==44.0.0
 # Twice quiet, or setuptools warns of what an editable installation is.
 PIP := pip install -qq --disable-pip-version-check
 # What runs together shows what it says when it ends, if this make can do so.

@@ -20,7 +20,7 @@ The way of the data:
 Beside it:
 
     plugin       install() and Webhooks put the parts together
-    endpoints    where events go, and `history`, what came of them: what people call
+    endpoints    where events go, and `history`, what came of them: what people call (`given`, `asked`: with what)
     resources    mapped classes as the outside sees them, and `subscriptions` to them
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
@@ -28,6 +28,7 @@ Beside it:
     encoding     values as JSON, each by its rule in `values`; `naming`, what names say
     retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
     operational  events of the webhooks themselves
+    vault        secrets as they lie in the database; `headers`, what an endpoint may add to a request
     events       the values that travel; `config`, `errors`, `ids`, `signals`
 """
 
@@ -49,12 +50,14 @@ from sqla_webhooks.errors import (
     DeliveryError,
     EndpointError,
     InvalidAnswer,
+    InvalidHeaders,
     InvalidSubscription,
     InvalidURL,
     NotFound,
     OutboxWriteError,
     Replayed,
     SignatureError,
+    SigningFailed,
     TimedOut,
     TLSFailed,
     WebhooksError,
@@ -70,6 +73,7 @@ from sqla_webhooks.events import (
     Health,
     NewEndpoint,
     Operation,
+    SecretState,
     StoredEvent,
 )
 from sqla_webhooks.history import Deliveries, Events
@@ -113,6 +117,7 @@ __all__ = [
     "Events",
     "Health",
     "InvalidAnswer",
+    "InvalidHeaders",
     "InvalidSubscription",
     "InvalidURL",
     "MemoryReplayGuard",
@@ -125,8 +130,10 @@ __all__ = [
     "Pruned",
     "Replayed",
     "Retention",
+    "SecretState",
     "Settings",
     "SignatureError",
+    "SigningFailed",
     "StoredEvent",
     "TLSFailed",
     "TimedOut",

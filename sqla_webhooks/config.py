@@ -30,6 +30,7 @@ from sqla_webhooks.retry import (
     stop_standard,
     wait_standard,
 )
+from sqla_webhooks.vault import check_keys
 
 T = TypeVar("T")
 #: Several of a kind, and no lone string, which is a collection too.
@@ -96,6 +97,7 @@ class Options(TypedDict, total=False):
     deny_networks: Several[str | Network]
     egress_ports: Several[int] | None
     egress_proxy: str | None
+    encryption_keys: list[str | bytes] | list[str] | list[bytes] | tuple[str | bytes, ...]
     include: Several[Any]
     exclude: Several[Any]
     names: Mapping[Any, str]
@@ -147,6 +149,8 @@ class Settings:
             service of another kind has.
         egress_proxy: The URL, of http, of a proxy through which every request goes. It looks the names up, and is
             trusted to refuse what must not be reached.
+        encryption_keys: Fernet keys, the newest first: by it secrets and headers of endpoints are encrypted in the
+            database, and the others read what was encrypted before. Never in a repr.
         include: Classes: capture only these. Operations (`(Order, "create", "update")`): of this class only these.
             Attributes (`User.api_key`): send them though their names say secret, or they are no columns.
         exclude: Classes, operations of a class, attributes: not these.
@@ -189,6 +193,7 @@ class Settings:
     egress_ports: frozenset[int] | None = None
     #: May have a password in it.
     egress_proxy: str | None = field(default=None, repr=False)
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
@@ -226,6 +231,7 @@ class Settings:
             "allow_networks": allowed.networks(_several(self, "allow_networks"), "allow_networks"),
             "deny_networks": allowed.networks(_several(self, "deny_networks"), "deny_networks"),
             "allow_hosts": allowed.hosts(_several(self, "allow_hosts"), "allow_hosts"),
+            "encryption_keys": check_keys(self.encryption_keys),
             "include": _several(self, "include"),
             "exclude": _several(self, "exclude"),
             "names": _names(self.names),
@@ -243,6 +249,22 @@ class Settings:
         """One of the settings as an error may show it: not what stands in no repr, since it may be secret."""
         (one,) = (one for one in dataclasses.fields(self) if one.name == name)
         return repr(getattr(self, name)) if one.repr else "(not shown)"
+
+    def check_same(self, asked: Settings, names: Collection[str]) -> None:
+        """
+        Whether *asked* is the same in these *names*. A strategy equals only itself, as tenacity has it.
+
+        Raises:
+            ConfigurationError: It is not; the message shows nothing that a repr does not.
+        """
+        others = [name for name in names if getattr(asked, name) != getattr(self, name)]
+        if others:
+            listing = ", ".join(f"{name}={self.shown(name)}" for name in others)
+            message = (
+                f"this session factory has an installation with other settings, {listing}: call install() with the "
+                "same ones, or with none, to get the handle, or uninstall() it first"
+            )
+            raise ConfigurationError(message)
 
     @property
     def longest_request(self) -> float:

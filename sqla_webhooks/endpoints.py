@@ -10,22 +10,32 @@ for the transaction that waits for the call, and fail with "database is locked".
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+import builtins
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
+from sqla_webhooks import given
+from sqla_webhooks import headers as own_headers
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.config import Several
 from sqla_webhooks.errors import ConfigurationError, EndpointError
-from sqla_webhooks.events import Endpoint, NewEndpoint
+from sqla_webhooks.events import Endpoint, NewEndpoint, SecretState
 from sqla_webhooks.ids import endpoint_id
 from sqla_webhooks.outbox import endpoints as stored
+from sqla_webhooks.outbox import secrets
 from sqla_webhooks.outbox.database import Database, on_database
+from sqla_webhooks.outbox.deadlock import outlive
+from sqla_webhooks.outbox.reseal import reseal
+from sqla_webhooks.vault import Vault
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,8 @@ class Effects:
 UNLIMITED = "unlimited"
 Unlimited: TypeAlias = Literal["unlimited"]
 
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+#: Seconds for which an old secret is valid beside the new one, unless the caller says otherwise.
+OVERLAP = 86400.0
 
 
 class Endpoints:
@@ -66,9 +77,10 @@ class Endpoints:
     database.
     """
 
-    def __init__(self, database: Database, *, rules: Rules, effects: Effects, clock: Clock) -> None:
+    def __init__(self, database: Database, *, rules: Rules, vault: Vault, effects: Effects, clock: Clock) -> None:
         self._database = database
         self._rules = rules
+        self._vault = vault
         self._effects = effects
         self._clock = clock
 
@@ -82,6 +94,7 @@ class Endpoints:
         description: str = "",
         ordering: bool = True,
         rate_limit: float | None = None,
+        headers: Mapping[str, str] | None = None,
         session: Session | None = None,
     ) -> NewEndpoint:
         """
@@ -95,6 +108,8 @@ class Endpoints:
             ordering: Whether the events of one row come in the order of its changes; if not, a delivery that fails
                 holds back no other.
             rate_limit: Requests a second, at most; None for any number.
+            headers: What its requests have beside our headers, such as `{"Authorization": "Bearer …"}`; their values
+                are secrets, and shown to nobody.
             session: Write in this session's transaction; its own changes
                 count for the new endpoint at once.
 
@@ -102,14 +117,15 @@ class Endpoints:
             The endpoint with its `secret`, which can be read here and never again.
 
         Raises:
-            InvalidURL, InvalidSubscription: The message says what to write instead.
+            InvalidURL, InvalidSubscription, InvalidHeaders: The message says what to write instead.
             EndpointError: The secret is not one.
             ConfigurationError: *session* is one of another database.
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
-        _check_description(description)
-        _check_ordering(ordering)
-        _check_rate_limit(rate_limit)
+        given.check_description(description)
+        given.check_ordering(ordering)
+        given.check_rate_limit(rate_limit)
+        added = own_headers.check({} if headers is None else headers)
         now = self._clock.now()
         endpoint = NewEndpoint(
             id=endpoint_id(),
@@ -121,10 +137,12 @@ class Endpoints:
             updated_at=now,
             ordering=ordering,
             rate_limit=rate_limit,
-            secret=self._rules.make_secret() if secret is None else self._check_secret(secret),
+            header_names=tuple(added),
+            secret=self._new_secret(secret),
         )
+        sealed = self._vault.seal(endpoint.secret)
         with self._transaction(session) as connection:
-            stored.add(connection, endpoint)
+            stored.add(connection, endpoint, secret=sealed, headers=self._sealed(added))
         return endpoint
 
     @on_database
@@ -135,7 +153,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id, or it was deleted.
         """
-        _check_id(id)
+        given.check_id(id)
         with self._database.read() as connection:
             return _found(stored.find(connection, id), id)
 
@@ -155,33 +173,38 @@ class Endpoints:
         description: str | None = None,
         ordering: bool | None = None,
         rate_limit: float | Unlimited | None = None,
+        headers: Mapping[str, str] | None = None,
         session: Session | None = None,
     ) -> Endpoint:
         """
         Change what is given and leave the rest.
 
-        A new URL or rate limit (`"unlimited"` for none) counts for the next
-        attempt of what waits already; new events and ordering count for changes
-        from now on.
+        A new URL or rate limit (`"unlimited"` for none), and new headers, which
+        replace all that there are (`{}` for none), count for the next attempt
+        of what waits already; new events and ordering count for changes from
+        now on.
 
         Raises:
-            InvalidURL, InvalidSubscription, NotFound: As for `create()` and `get()`.
+            InvalidURL, InvalidSubscription, InvalidHeaders, NotFound: As for `create()` and `get()`.
             ConfigurationError, DatabaseBusy: As for `create()`.
         """
-        _check_id(id)
+        given.check_id(id)
         values: dict[str, Any] = {}
         if url is not None:
             values["url"] = self._rules.check_url(url)
         if events is not None:
             values["events"] = self._rules.check_events(events)
         if description is not None:
-            _check_description(description)
+            given.check_description(description)
             values["description"] = description
         if ordering is not None:
-            _check_ordering(ordering)
+            given.check_ordering(ordering)
             values["ordering"] = ordering
         if rate_limit is not None:
-            values["rate_limit"] = None if rate_limit == UNLIMITED else _check_rate_limit(rate_limit)
+            values["rate_limit"] = None if rate_limit == UNLIMITED else given.check_rate_limit(rate_limit)
+        if headers is not None:
+            added = own_headers.check(headers)
+            values |= {"headers": self._sealed(added), "header_names": tuple(added)}
         with self._transaction(session) as connection:
             self._change(connection, id, **values)
             return _found(stored.find(connection, id), id)
@@ -197,7 +220,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        _check_id(id)
+        given.check_id(id)
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False, disabled_at=self._clock.now(), disabled_because="asked")
             return _found(stored.find(connection, id), id)
@@ -210,7 +233,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        _check_id(id)
+        given.check_id(id)
         now = self._clock.now()
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=True, enabled_at=now, disabled_at=None, disabled_because=None)
@@ -227,20 +250,122 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        _check_id(id)
+        given.check_id(id)
+        self._write(session, lambda connection: self._delete(connection, id))
+
+    @on_database
+    def rotate_secret(
+        self, id: str, *, secret: str | None = None, overlap: float = OVERLAP, session: Session | None = None
+    ) -> NewEndpoint:
+        """
+        Give an endpoint a new secret; those that it had go on signing beside it for a while, and then expire.
+
+        A request has a signature by each, the new one's first, so a receiver
+        that knows any of them accepts it: change it there within the overlap.
+        A secret that the endpoint has already becomes the first again.
+
+        Args:
+            secret: As for `create()`.
+            overlap: Seconds for which the older ones stay valid, unless they expire earlier; 0 ends them at once, as
+                when one has become known.
+            session: As for `create()`.
+
+        Returns:
+            The endpoint with its new `secret`, which can be read here and never again.
+
+        Raises:
+            NotFound: There is none of that id.
+            EndpointError: The secret is not one, the overlap cannot be, or the endpoint has too many secrets already.
+            ConfigurationError, DatabaseBusy: As for `create()`.
+        """
+        given.check_id(id)
+        seconds, new = given.check_overlap(overlap), self._new_secret(secret)
+        return self._write(session, lambda connection: self._rotate(connection, id, secret=new, overlap=seconds))
+
+    @on_database
+    def secrets(self, id: str) -> builtins.list[SecretState]:
+        """
+        Since when the endpoint has each of its secrets, and until when it is valid; newest first.
+
+        Raises:
+            NotFound: There is none of that id.
+        """
+        given.check_id(id)
+        with self._database.read() as connection:
+            _found(stored.find(connection, id), id)
+            return secrets.states(connection, id, now=self._clock.now())
+
+    @on_database
+    def reencrypt(self) -> int:
+        """
+        Encrypt by the first of `encryption_keys` all secrets and headers that are not: after a key was put before it.
+
+        In short transactions, beside all else that is done meanwhile; broken
+        off and called again, it goes on. What none of the keys opens is left,
+        and said in the log.
+
+        Returns:
+            How many secrets, and endpoints' headers, were.
+
+        Raises:
+            ConfigurationError: There are no keys.
+            DatabaseBusy: As for `create()`.
+        """
+        if not self._vault.seals:
+            message = "there is no key to encrypt by: give install() encryption_keys, the newest first"
+            raise ConfigurationError(message)
+        return reseal(self._database, self._vault)
+
+    def _rotate(self, connection: Connection, public_id: str, *, secret: str, overlap: float) -> NewEndpoint:
         now = self._clock.now()
-        with self._transaction(session) as connection:
-            self._change(connection, id, enabled=False, deleted_at=now, secret="")
+        self._change(connection, public_id)
+        secrets.rotate(
+            connection,
+            stored.number_of(connection, public_id),
+            self._vault.seal(secret),
+            is_same=partial(self._holds, secret),
+            now=now,
+            until=now + timedelta(seconds=overlap),
+        )
+        endpoint = _found(stored.find(connection, public_id), public_id)
+        return NewEndpoint(**{one.name: getattr(endpoint, one.name) for one in fields(Endpoint)}, secret=secret)
+
+    def _holds(self, secret: str, sealed: str) -> bool:
+        """Whether that is what was sealed; one that cannot be opened is taken for another."""
+        try:
+            return self._vault.open(sealed) == secret
+        except ConfigurationError:
+            return False
+
+    def _delete(self, connection: Connection, public_id: str) -> None:
+        now = self._clock.now()
+        self._change(connection, public_id, enabled=False, deleted_at=now, headers=None, header_names=())
+        secrets.forget(connection, stored.number_of(connection, public_id))
 
     def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
         if not stored.change(connection, public_id, now=self._clock.now(), **values):
             raise stored.not_found(public_id)
 
-    def _check_secret(self, secret: str) -> str:
+    def _new_secret(self, secret: str | None) -> str:
+        """That which was given, checked, or one that is made."""
+        if secret is None:
+            return self._rules.make_secret()
         try:
             return self._rules.check_secret(secret)
         except ConfigurationError as error:
             raise EndpointError(str(error)) from None
+
+    def _sealed(self, headers: Mapping[str, str]) -> str | None:
+        return self._vault.seal(own_headers.written(headers)) if headers else None
+
+    def _write(self, session: Session | None, step: Callable[[Connection], T]) -> T:
+        """*step* in a transaction; in one of our own again, if it had to give way."""
+
+        def transaction() -> T:
+            with self._transaction(session) as connection:
+                return step(connection)
+
+        return outlive(transaction) if session is None else transaction()
 
     @contextmanager
     def _transaction(self, session: Session | None) -> Iterator[Connection]:
@@ -266,34 +391,3 @@ def _found(endpoint: Endpoint | None, public_id: str) -> Endpoint:
     if endpoint is None:
         raise stored.not_found(public_id)
     return endpoint
-
-
-def _check_description(given: Any) -> None:
-    if not isinstance(given, str) or _NO_TEXT.search(given):
-        message = f"description is {given!r}: give a text, without NUL and lone surrogates, which no database takes"
-        raise ConfigurationError(message)
-
-
-def _check_ordering(given: Any) -> None:
-    if not isinstance(given, bool):
-        message = f"ordering is {given!r}: give True or False"
-        raise ConfigurationError(message)
-
-
-def _check_rate_limit(given: Any) -> float | None:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if given is not None and not (is_number and _SLOWEST <= given <= _FASTEST):
-        message = f"rate_limit is {given!r}: give requests a second, from {_SLOWEST} to {_FASTEST:,}, such as 10 or 0.5"
-        raise EndpointError(message)
-    return None if given is None else float(given)
-
-
-#: One request in some 28 hours; and more than any relay sends.
-_SLOWEST, _FASTEST = 0.00001, 1_000_000
-
-
-def _check_id(given: Any) -> None:
-    if not isinstance(given, str):
-        hint = ": write endpoint.id" if isinstance(given, Endpoint) else f" {given!r}"
-        message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__}{hint}"
-        raise ConfigurationError(message)

@@ -5,7 +5,8 @@ Every error of this library, in one tree.
     ├── ConfigurationError        a setting, or an argument, that cannot work
     ├── EndpointError             an endpoint that cannot be written
     │   ├── InvalidURL
-    │   └── InvalidSubscription
+    │   ├── InvalidSubscription
+    │   └── InvalidHeaders
     ├── NotFound                  no endpoint, event or delivery has that id
     ├── WrongState                a delivery that cannot be retried or cancelled any more
     ├── OutboxWriteError          raised out of flush(): the change cannot be recorded
@@ -18,7 +19,8 @@ Every error of this library, in one tree.
         ├── ConnectFailed
         ├── TLSFailed
         ├── TimedOut
-        └── InvalidAnswer
+        ├── InvalidAnswer
+        └── SigningFailed         its secrets or headers cannot be read; no request was made
 
 `except WebhooksError` catches all of them. An answer with a status other than
 2xx is not an error here: it is an `Answer` (see `sqla_webhooks.events`).
@@ -52,6 +54,10 @@ class InvalidURL(EndpointError):
 
 class InvalidSubscription(EndpointError):
     """A subscription pattern is malformed, or can match nothing."""
+
+
+class InvalidHeaders(EndpointError):
+    """A header of an endpoint breaks a rule; the message says which, and never repeats a value."""
 
 
 class NotFound(WebhooksError, LookupError):
@@ -144,3 +150,14 @@ class InvalidAnswer(DeliveryError):
     """The connection broke, or what came back was not HTTP."""
 
     reason = "invalid_answer"
+
+
+class SigningFailed(DeliveryError):
+    """
+    The endpoint's secret or its headers cannot be read, so no request was made.
+
+    Most often a key is missing in `encryption_keys`; once it is there, the
+    next attempt is made as any other.
+    """
+
+    reason = "signing"

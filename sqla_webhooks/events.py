@@ -59,7 +59,7 @@ class Strain(IntEnum):
     NONE = 0
     #: It answered, and did not take it: that may be for this delivery alone.
     REFUSED = 1
-    #: No answer came, or none that is HTTP.
+    #: No answer came, or none that is HTTP; or no request could be made.
     UNREACHABLE = 2
     #: It asks for fewer requests (429), or somebody before it does (502, 503, 504).
     OVERLOADED = 3
@@ -175,6 +175,7 @@ class Endpoint:
     Attributes:
         ordering: Whether the events of one row come in the order of its changes.
         rate_limit: Requests a second, at most; None for any number.
+        header_names: The headers that its requests have beside ours; their values are shown to nobody.
         disabled_because: `asked`; `gone`, since it answered 410; `failing`, since it did nothing else for
             `disable_after` seconds. None while it is enabled.
     """
@@ -188,6 +189,7 @@ class Endpoint:
     updated_at: datetime
     ordering: bool = True
     rate_limit: float | None = None
+    header_names: tuple[str, ...] = ()
     disabled_at: datetime | None = None
     disabled_because: str | None = None
     health: Health = field(default_factory=Health)
@@ -196,13 +198,60 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class NewEndpoint(Endpoint):
     """
-    An endpoint with its secret: what `create()` returns, and nothing else ever does.
+    An endpoint with its newest secret: what `create()` and `rotate_secret()` return, and nothing else ever does.
 
     Attributes:
         secret: `whsec_…`, to be given to the receiver. Never in a repr.
     """
 
     secret: str = field(repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretState:
+    """
+    One secret of an endpoint, without the secret.
+
+    Attributes:
+        expires_at: Until when requests are signed with it too; None for the newest, which is so until another comes.
+    """
+
+    created_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """
+    One secret of an endpoint: sealed as it lies in the table, or open.
+
+    Attributes:
+        value: Never in a repr.
+    """
+
+    value: str = field(repr=False)
+    expires_at: datetime | None
+
+    def is_live(self, now: datetime) -> bool:
+        return self.expires_at is None or self.expires_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """
+    Where the deliveries of one claim for one endpoint go, as it stood then; they share it.
+
+    Attributes:
+        endpoint: The endpoint's number, which its health and its lanes go by.
+        secrets: The newest first, sealed.
+        headers: The endpoint's own, sealed; None for none.
+    """
+
+    endpoint: int
+    endpoint_id: str
+    url: str
+    secrets: tuple[Secret, ...] = field(repr=False)
+    headers: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +265,6 @@ class Claim:
         attempt: This attempt's number; the first is 1.
         first_attempt_at: When attempt 1 started; None before it.
         keys: The queues that it stands in: none where order is not wanted, two where a primary key has changed.
-        endpoint: The endpoint's number, which its health and its lanes go by.
     """
 
     delivery_id: int
@@ -226,13 +274,23 @@ class Claim:
     first_attempt_at: datetime | None
     created_at: datetime
     keys: tuple[int, ...]
-    endpoint: int
     event_id: str
     event_type: str
     payload: bytes = field(repr=False)
-    endpoint_id: str
-    url: str
-    secret: str = field(repr=False)
+    destination: Destination
+
+    @property
+    def endpoint(self) -> int:
+        """The endpoint's number."""
+        return self.destination.endpoint
+
+    @property
+    def endpoint_id(self) -> str:
+        return self.destination.endpoint_id
+
+    @property
+    def url(self) -> str:
+        return self.destination.url
 
     @property
     def is_retry(self) -> bool:

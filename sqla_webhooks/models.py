@@ -124,7 +124,9 @@ endpoint = Table(
     Column("public_id", String(40), nullable=False, unique=True),
     Column("url", Text, nullable=False),
     Column("events", Text, nullable=False),
-    Column("secret", Secret, nullable=False),
+    # JSON of names to values, sealed (see `vault`), NULL for none; and of the names alone.
+    Column("headers", Secret),
+    Column("header_names", Text),
     Column("enabled", Boolean, nullable=False),
     # What was known of its health before is void.
     Column("enabled_at", Instant, nullable=False),
@@ -136,8 +138,23 @@ endpoint = Table(
     Column("description", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
-    # The row stays, so that its deliveries stay explained; its secret does not.
+    # The row stays, so that its deliveries stay explained; its secrets and headers do not.
     Column("deleted_at", Instant),
+    **_ANY_LETTERS,
+)
+
+#: What requests to endpoints are signed with: the one of the largest number first, and all that have not expired.
+secret = Table(
+    "webhook_secret",
+    metadata,
+    Column("id", _BigId, primary_key=True, autoincrement=True),
+    Column("endpoint_id", BigInteger, nullable=False, index=True),
+    # Sealed: see `vault`.
+    Column("value", Secret, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    # NULL until another has come after it.
+    Column("expires_at", Instant),
+    sqlite_autoincrement=True,
     **_ANY_LETTERS,
 )
 
@@ -145,7 +162,7 @@ endpoint = Table(
 health = Table(
     "webhook_health",
     metadata,
-    # No foreign key here, nor in `delivery`: some databases check it by a lock on the endpoint's row.
+    # No foreign key here, nor in `secret` and `delivery`: some databases check it by a lock on the endpoint's row.
     Column("endpoint_id", BigInteger, primary_key=True, autoincrement=False),
     # In a row, up to now.
     Column("failures", Integer, nullable=False),
@@ -214,6 +231,7 @@ def _partial(name: str, first: Column[Any], *rest: Column[Any]) -> None:
     Index(name, first, *rest, sqlite_where=there, postgresql_where=there)
 
 
+_partial("ix_webhook_secret_expires", secret.c.expires_at, secret.c.id)
 _partial("ix_webhook_delivery_lane", delivery.c.lane, delivery.c.next_attempt_at, delivery.c.id)
 _partial("ix_webhook_delivery_order", delivery.c.ordering_key, delivery.c.id)
 _partial("ix_webhook_delivery_former", delivery.c.former_key, delivery.c.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -25,6 +25,7 @@ from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.announce import Announcer
+from sqla_webhooks.delivery.credentials import Opener
 from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.rendering import Rendering
@@ -48,6 +49,7 @@ from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
+from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ def install(
         settings = Settings.of(options)
         installed: Webhooks | None = factory.installed()
         if installed is not None:
-            _check_same(installed, {name: getattr(settings, name) for name in options})
+            installed.settings.check_same(settings, options)
             return installed
         engine = factory.require_engine()
         factory.check_alone()
@@ -114,18 +116,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _check_same(installed: Webhooks, given: Mapping[str, Any]) -> None:
-    """Whether a second `install()` asks for what the first got. A strategy equals only itself, as tenacity has it."""
-    others = [name for name, value in given.items() if value != getattr(installed.settings, name)]
-    if others:
-        listing = ", ".join(f"{name}={installed.settings.shown(name)}" for name in others)
-        message = (
-            f"this session factory has an installation with other settings, {listing}: call install() with the same "
-            "ones, or with none, to get the handle, or uninstall() it first"
-        )
-        raise ConfigurationError(message)
-
-
 class Webhooks:
     """
     One installation: what `install()` returns.
@@ -136,7 +126,8 @@ class Webhooks:
     Attributes:
         settings: What it was told.
         engine: The database where its tables are.
-        endpoints: Where events go: create, get, list, update, disable, enable, delete.
+        endpoints: Where events go: create, get, list, update, disable, enable, delete; of their secrets:
+            secrets, rotate_secret, reencrypt.
         events: What was made public: list, get, replay, replay_all.
         deliveries: What was sent, and what came of it: list, get, attempts, retry, retry_all, cancel, cancel_all.
     """
@@ -155,6 +146,7 @@ class Webhooks:
         self._factory = factory
         # First, since it may refuse what it is given, and nothing has been listened to by then.
         self._resources = Resources(include=settings.include, exclude=settings.exclude, names=settings.names)
+        self._vault = Vault(settings.encryption_keys)
         self._database = Database(engine)
         self._encoding = Encoding(settings.encoders, report=self._report)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
@@ -305,6 +297,7 @@ class Webhooks:
             enrich=enrichment.enrich,
             rendering=Rendering(database, self._resources, encoding=self._encoding, limit=settings.payload_limit),
             publication=publication,
+            opener=Opener(self._vault),
             recording=Recording(
                 database,
                 publication,
@@ -347,7 +340,7 @@ class Webhooks:
             written=self._endpoints_written,
             due=self._thread.ring,
         )
-        return Endpoints(self._database, rules=rules, effects=effects, clock=self.settings.clock)
+        return Endpoints(self._database, rules=rules, vault=self._vault, effects=effects, clock=self.settings.clock)
 
     def _begin(self) -> None:
         """The end of `install()`: nothing has happened before, and nothing is left of it if it fails."""
@@ -361,6 +354,8 @@ class Webhooks:
         except BaseException:
             self.uninstall()
             raise
+        if not self._vault.seals:
+            logger.info("secrets of endpoints stand in the database as they are: encryption_keys=[...] encrypts them")
         if self.settings.deliver and self._database.in_memory:
             logger.warning("no relay thread was started: this is %s", _ONE_CONNECTION)
 

@@ -23,14 +23,25 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How many rows were removed for their age."""
+    """
+    How many rows were removed for their age.
+
+    Attributes:
+        secrets: Secrets of endpoints that expired more than a day ago.
+    """
 
     attempts: int = 0
     deliveries: int = 0
     events: int = 0
+    secrets: int = 0
 
     def __add__(self, other: Pruned) -> Pruned:
-        return Pruned(self.attempts + other.attempts, self.deliveries + other.deliveries, self.events + other.events)
+        return Pruned(
+            attempts=self.attempts + other.attempts,
+            deliveries=self.deliveries + other.deliveries,
+            events=self.events + other.events,
+            secrets=self.secrets + other.secrets,
+        )
 
 
 #: Called after each batch, in the caller's thread, outside of transactions. If it raises, the call ends with that.

@@ -50,12 +50,16 @@ def windows(**sizes: int) -> Windows:
     return known
 
 
+def claim_of(endpoint: int) -> Claim:
+    return replace(CLAIM, destination=replace(CLAIM.destination, endpoint=endpoint))
+
+
 def note(known: Windows, endpoint: int, outcome: Any) -> None:
-    known.note(decide(result_of(outcome, replace(CLAIM, endpoint=endpoint)), PATIENT))
+    known.note(decide(result_of(outcome, claim_of(endpoint)), PATIENT))
 
 
 def claims(endpoint: int, count: int, *, attempt: int = 1) -> list[Claim]:
-    return [replace(CLAIM, endpoint=endpoint, attempt=attempt)] * count
+    return [replace(claim_of(endpoint), attempt=attempt)] * count
 
 
 def allotted(

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 from standardwebhooks import Webhook
 from support.clock import START, MovedClock
-from support.hostile import SECRET, claim_for
+from support.hostile import CREDENTIALS, SECRET, claim_for
 from support.receiver import Receiver
 from support.shop import Product
 
@@ -126,7 +126,7 @@ def test_the_request_has_these_headers_and_the_stored_bytes() -> None:
     claim = claim_for("https://partner.example/hooks", payload)
     now = START + timedelta(microseconds=999_999)
 
-    request = Standard().request(claim, now=now)
+    request = Standard().request(claim, CREDENTIALS, now=now)
 
     assert request.claim is claim
     assert request.body == payload
@@ -141,15 +141,15 @@ def test_the_request_has_these_headers_and_the_stored_bytes() -> None:
 
 
 def test_the_user_agent_says_who_and_which_version() -> None:
-    request = Standard().request(claim_for("https://partner.example/hooks"), now=START)
+    request = Standard().request(claim_for("https://partner.example/hooks"), CREDENTIALS, now=START)
 
     assert request.headers["User-Agent"] == f"sqla-webhooks/{sqla_webhooks.__version__}"
 
 
 def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() -> None:
     claim = claim_for("https://partner.example/hooks")
-    first = Standard().request(claim, now=START)
-    second = Standard().request(replace(claim, attempt=2), now=START + timedelta(hours=1))
+    first = Standard().request(claim, CREDENTIALS, now=START)
+    second = Standard().request(replace(claim, attempt=2), CREDENTIALS, now=START + timedelta(hours=1))
 
     assert second.headers["webhook-id"] == first.headers["webhook-id"]
     assert int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) == 3600
@@ -158,7 +158,8 @@ def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() 
 
 
 def test_a_repr_shows_neither_secret_nor_signature_nor_body() -> None:
-    request = Standard().request(claim_for("https://partner.example/hooks", b'{"card":"4111"}'), now=START)
+    claim = claim_for("https://partner.example/hooks", b'{"card":"4111"}')
+    request = Standard().request(claim, CREDENTIALS, now=START)
 
     shown = repr(request)
 

@@ -45,7 +45,6 @@ def _fill(connection: Connection) -> None:
         "public_id": "ep_1",
         "url": "",
         "events": "[]",
-        "secret": "",
         "enabled": False,
         "enabled_at": START,
         "ordering": True,

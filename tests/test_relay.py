@@ -302,7 +302,11 @@ def test_a_secret_that_was_spoilt_in_the_table_fails_its_own_deliveries_only(
     spoilt = webhooks.endpoints.create(receiver.url("/spoilt"), events=["*"])
     with engine.begin() as connection:
         connection.execute(
-            text("UPDATE webhook_endpoint SET secret = 'plain' WHERE public_id = :id"), {"id": spoilt.id}
+            text(
+                "UPDATE webhook_secret SET value = 'plain' "
+                "WHERE endpoint_id = (SELECT id FROM webhook_endpoint WHERE public_id = :id)"
+            ),
+            {"id": spoilt.id},
         )
     put(sessions, "a")
     webhooks.drain()
@@ -310,7 +314,7 @@ def test_a_secret_that_was_spoilt_in_the_table_fails_its_own_deliveries_only(
     assert [one.path for one in receiver.received] == ["/hooks"]
     (delivery,) = webhooks.deliveries.list(endpoint=spoilt.id)
     (attempt,) = webhooks.deliveries.attempts(delivery.id)
-    assert (delivery.state, attempt.reason) == (DeliveryState.PENDING, "failed")
+    assert (delivery.state, attempt.reason) == (DeliveryState.PENDING, "signing")
     assert "the secret cannot be used" in attempt.detail
 
 

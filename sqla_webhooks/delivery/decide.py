@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqla_webhooks.delivery.retry_after import retry_after
-from sqla_webhooks.errors import Blocked, ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
+from sqla_webhooks.errors import (
+    Blocked,
+    ConnectFailed,
+    DeliveryError,
+    InvalidAnswer,
+    SigningFailed,
+    TimedOut,
+    TLSFailed,
+)
 from sqla_webhooks.events import Answer, Attempt, DeliveryState, Result, Strain, Verdict
 from sqla_webhooks.retry import RetryPolicy
 
@@ -14,7 +22,8 @@ GONE = 410
 #: By which it asks for fewer requests, itself or what stands before it (the same section).
 OVERLOADED = frozenset({429, 502, 503, 504})
 
-_UNREACHABLE = (ConnectFailed, TLSFailed, TimedOut, InvalidAnswer)
+#: The last is no fault of the endpoint, but no other delivery would reach it either.
+_UNREACHABLE = (ConnectFailed, TLSFailed, TimedOut, InvalidAnswer, SigningFailed)
 
 
 def decide(result: Result, retries: RetryPolicy) -> Verdict:

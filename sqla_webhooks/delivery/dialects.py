@@ -14,6 +14,7 @@ from typing import Any
 
 from sqla_webhooks._version import __version__
 from sqla_webhooks.delivery import sign
+from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.events import Claim, Event
 
@@ -53,19 +54,26 @@ class Standard:
         data = {name: event.data[name] for name in key if name in event.data}
         return encoding.dumps({**_envelope(event, data), "truncated": True})
 
-    def request(self, claim: Claim, *, now: datetime) -> Request:
-        """The request of one attempt that starts *now*."""
+    def request(self, claim: Claim, credentials: Credentials, *, now: datetime) -> Request:
+        """
+        The request of one attempt that starts *now*: our headers, and those of the endpoint that have no name of ours.
+
+        Raises:
+            SigningFailed: No secret is valid now.
+        """
         timestamp = int(now.timestamp())
-        headers = {
+        ours = {
             "Content-Type": "application/json",
             "User-Agent": USER_AGENT,
             # A compressed answer could be far larger than it looks; nobody needs its body anyway.
             "Accept-Encoding": "identity",
             sign.ID: claim.event_id,
             sign.TIMESTAMP: str(timestamp),
-            sign.SIGNATURE: sign.sign([claim.secret], claim.event_id, timestamp=timestamp, body=claim.payload),
+            sign.SIGNATURE: sign.sign(credentials.live(now), claim.event_id, timestamp=timestamp, body=claim.payload),
         }
-        return Request(claim, headers, claim.payload)
+        taken = {name.lower() for name in ours}
+        theirs = {name: value for name, value in credentials.headers.items() if name.lower() not in taken}
+        return Request(claim, ours | theirs, claim.payload)
 
 
 def _envelope(event: Event, data: dict[str, Any]) -> dict[str, Any]:

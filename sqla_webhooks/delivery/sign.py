@@ -47,7 +47,7 @@ def check_secret(secret: str) -> str:
 
 def sign(secrets: Sequence[str], message_id: str, *, timestamp: int, body: bytes) -> str:
     """
-    The value of `webhook-signature`: one signature for each secret, in their order.
+    The value of `webhook-signature`: one signature for each secret, in their order, and none twice.
 
     Args:
         secrets: `whsec_…`, the newest first.
@@ -56,7 +56,7 @@ def sign(secrets: Sequence[str], message_id: str, *, timestamp: int, body: bytes
         body: The very bytes that are sent.
     """
     content = f"{message_id}.{timestamp}.".encode() + body
-    return " ".join(f"{VERSION},{signature(key_of(secret), content)}" for secret in secrets)
+    return " ".join(dict.fromkeys(f"{VERSION},{signature(key_of(secret), content)}" for secret in secrets))
 
 
 def key_of(secret: str) -> bytes:

@@ -11,7 +11,7 @@ In the application's transaction:
 
     write       one row for one flush; `sheet`, how the changes stand in it
     subscribed  which event types anybody asks for
-    endpoints   the endpoints' own rows
+    endpoints   the endpoints' own rows; `secrets`, those of their secrets
 
 The relay's steps:
 
@@ -22,7 +22,7 @@ The relay's steps:
     queue       which delivery of a row is due: the head of its queue
     lanes       for whom there is something to send
     release     what need not wait for its retry, since its endpoint was enabled
-    claim       deliveries that are due, by lease; `turnstile`, how many of an endpoint's
+    claim       deliveries that are due, by lease; `turnstile`, how many of an endpoint's; `destinations`, where they go
     record      what came of them; `health`, what that says of their endpoints
     retire      an endpoint is disabled, since it is gone or did nothing but fail
 
@@ -37,4 +37,5 @@ For people:
     history     what is kept, to look at; `sought`, which of it, and `pages`, a little at a time
     reopen      deliveries are retried and cancelled
     replay      events are given to an endpoint again, or for the first time
+    reseal      secrets and headers are encrypted by another key
 """

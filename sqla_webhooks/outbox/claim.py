@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, select, union_all, update
 
 from sqla_webhooks import models
-from sqla_webhooks.events import Claim
+from sqla_webhooks.events import Claim, Destination
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive
+from sqla_webhooks.outbox.destinations import destinations
 from sqla_webhooks.outbox.turnstile import Share, admit, pass_through
 from sqla_webhooks.outbox.write import take_write_lock
 
-_delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
+_delivery, _event = models.delivery, models.event
 
 
 _CLAIMED = (
@@ -32,14 +33,8 @@ _CLAIMED = (
         _event.c.public_id.label("event_id"),
         _event.c.type,
         _event.c.payload,
-        _endpoint.c.public_id,
-        _endpoint.c.url,
-        _endpoint.c.secret,
-        _endpoint.c.enabled,
-        _endpoint.c.deleted_at,
     )
     .join(_event, _delivery.c.event_id == _event.c.id)
-    .join(_endpoint, _delivery.c.endpoint_id == _endpoint.c.id)
     .order_by(_delivery.c.id)
 )
 
@@ -51,8 +46,8 @@ def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: 
     One write transaction, in the relay's thread. No two relays get the same
     delivery: where the database can skip what another one has locked, they do;
     and what is found is taken by an UPDATE that asks again whether it is due.
-    The endpoint is read here and not remembered: an edited URL or a disabled
-    endpoint counts from the next claim on.
+    The endpoints are read here, each once, and not remembered: an edited URL, a
+    rotated secret or a disabled endpoint counts from the next claim on.
 
     Returns:
         Claims in the order of their numbers.
@@ -61,11 +56,10 @@ def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: 
         return []
     until = now + timedelta(seconds=lease)
     token = secrets.token_hex(16)
-    mine = outlive(partial(_take, database, shares, token=token, now=now, until=until))
-    return [_claim(row, token, until) for row in mine if _may_be_sent(row)]
+    return outlive(partial(_take, database, shares, token=token, now=now, until=until))
 
 
-def _take(database: Database, shares: Sequence[Share], *, token: str, now: datetime, until: datetime) -> Sequence[Any]:
+def _take(database: Database, shares: Sequence[Share], *, token: str, now: datetime, until: datetime) -> list[Claim]:
     with database.write() as connection:
         take_write_lock(connection)
         admission = admit(connection, shares, now=now, until=until)
@@ -80,8 +74,9 @@ def _take(database: Database, shares: Sequence[Share], *, token: str, now: datet
             .values(lease_token=token, next_attempt_at=until)
         )
         mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(numbers), _delivery.c.lease_token == token)).all()
-        _put_back(connection, [row.id for row in mine if not _may_be_sent(row)], now=now)
-        return mine
+        found = destinations(connection, {row.endpoint_id for row in mine})
+        _put_back(connection, [row.id for row in mine if row.endpoint_id not in found], now=now)
+        return [_claim(row, found[row.endpoint_id], token, until) for row in mine if row.endpoint_id in found]
 
 
 def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> list[tuple[int, int]]:
@@ -101,10 +96,6 @@ def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> l
     return [(row.id, row.lane) for row in found]
 
 
-def _may_be_sent(row: Any) -> bool:
-    return row.enabled and row.deleted_at is None
-
-
 def _put_back(connection: Connection, numbers: Sequence[int], *, now: datetime) -> None:
     """Leave where it was what turns out to be for an endpoint disabled or deleted since."""
     if numbers:
@@ -113,7 +104,7 @@ def _put_back(connection: Connection, numbers: Sequence[int], *, now: datetime) 
         )
 
 
-def _claim(row: Any, token: str, until: datetime) -> Claim:
+def _claim(row: Any, destination: Destination, token: str, until: datetime) -> Claim:
     return Claim(
         delivery_id=row.id,
         token=token,
@@ -122,11 +113,8 @@ def _claim(row: Any, token: str, until: datetime) -> Claim:
         first_attempt_at=row.first_attempt_at,
         created_at=row.created_at,
         keys=tuple(key for key in (row.ordering_key, row.former_key) if key is not None),
-        endpoint=row.endpoint_id,
         event_id=row.event_id,
         event_type=row.type,
         payload=bytes(row.payload),
-        endpoint_id=row.public_id,
-        url=row.url,
-        secret=row.secret,
+        destination=destination,
     )

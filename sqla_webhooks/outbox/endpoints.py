@@ -11,12 +11,12 @@ from sqlalchemy import Connection, insert, select, update
 from sqla_webhooks import encoding, models
 from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
-from sqla_webhooks.outbox import subscribed
+from sqla_webhooks.outbox import secrets, subscribed
 from sqla_webhooks.outbox.lanes import HEALTH, health_of
 
 _endpoint, _health = models.endpoint, models.health
 
-# Never the secret: it leaves the table only with a claim.
+# Neither secrets nor values of headers: they leave the tables only with a claim.
 _SHOWN = (
     select(
         _endpoint.c.public_id,
@@ -29,6 +29,7 @@ _SHOWN = (
         _endpoint.c.updated_at,
         _endpoint.c.ordering,
         _endpoint.c.rate_limit,
+        _endpoint.c.header_names,
         _endpoint.c.disabled_at,
         _endpoint.c.disabled_because,
         *HEALTH,
@@ -39,15 +40,21 @@ _SHOWN = (
 )
 
 
-def add(connection: Connection, endpoint: NewEndpoint) -> None:
-    """Insert *endpoint*, of which nothing is known yet."""
+def add(connection: Connection, endpoint: NewEndpoint, *, secret: str, headers: str | None = None) -> None:
+    """
+    Insert *endpoint*, of which nothing is known yet.
+
+    Args:
+        secret: Sealed, as are the *headers*.
+    """
     subscribed.count_write(connection)
     written = connection.execute(
         insert(_endpoint).values(
             public_id=endpoint.id,
             url=endpoint.url,
-            events=_pattern_list(endpoint.events),
-            secret=endpoint.secret,
+            events=_as_list(endpoint.events),
+            headers=headers,
+            header_names=_as_list(endpoint.header_names),
             enabled=endpoint.enabled,
             enabled_at=endpoint.created_at,
             ordering=endpoint.ordering,
@@ -58,6 +65,7 @@ def add(connection: Connection, endpoint: NewEndpoint) -> None:
         )
     )
     (number,) = tuple(written.inserted_primary_key or ())
+    secrets.add(connection, number, secret, now=endpoint.created_at)
     connection.execute(insert(_health).values(endpoint_id=number, failures=0, pauses=0, warned=0))
 
 
@@ -85,11 +93,19 @@ def find_all(connection: Connection) -> list[Endpoint]:
     return [_shown(row) for row in connection.execute(_SHOWN)]
 
 
+def number_of(connection: Connection, public_id: str) -> int:
+    """The number of the endpoint of that id, which this transaction has written."""
+    # Locked already; and so found on MariaDB, too, in a transaction that began before the endpoint was there.
+    query = select(_endpoint.c.id).where(_endpoint.c.public_id == public_id).with_for_update()
+    return int(connection.execute(query).scalar_one())
+
+
 def change(connection: Connection, public_id: str, *, now: datetime, **values: Any) -> bool:
     """Write *values* to one endpoint; False if there is none of that id."""
     subscribed.count_write(connection)
-    if "events" in values:
-        values["events"] = _pattern_list(values["events"])
+    for name in ("events", "header_names"):
+        if name in values:
+            values[name] = _as_list(values[name])
     written = connection.execute(
         update(_endpoint)
         .where(_endpoint.c.public_id == public_id, _endpoint.c.deleted_at.is_(None))
@@ -98,8 +114,8 @@ def change(connection: Connection, public_id: str, *, now: datetime, **values: A
     return bool(written.rowcount)
 
 
-def _pattern_list(patterns: Sequence[str]) -> str:
-    return encoding.dumps(list(patterns)).decode()
+def _as_list(texts: Sequence[str]) -> str:
+    return encoding.dumps(list(texts)).decode()
 
 
 def _shown(row: Any) -> Endpoint:
@@ -113,6 +129,7 @@ def _shown(row: Any) -> Endpoint:
         updated_at=row.updated_at,
         ordering=row.ordering,
         rate_limit=row.rate_limit,
+        header_names=tuple(encoding.loads(row.header_names or "[]")),
         disabled_at=row.disabled_at,
         disabled_because=row.disabled_because,
         health=health_of(row[-len(HEALTH) :], row.enabled_at),

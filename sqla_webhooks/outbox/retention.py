@@ -1,6 +1,8 @@
 """
 What is finished is removed once it is old enough: attempts, deliveries with their attempts, events without deliveries.
 
+And secrets that have expired, whatever is to be kept.
+
 Nothing that waits is touched, nor an event of which a delivery waits. What is
 old is found by an index, in its order, and removed in short transactions that
 wait for nobody: what another has locked is left for the next time.
@@ -24,10 +26,13 @@ from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.write import take_write_lock
 from sqla_webhooks.progress import Pruned
 
-_event, _delivery, _attempt = models.event, models.delivery, models.attempt
+_event, _delivery, _attempt, _secret = models.event, models.delivery, models.attempt, models.secret
 
 #: Rows that are looked at, and removed in one transaction.
 SIZE = 500
+
+#: Seconds for which an expired secret is left, lest a clock that runs ahead removes one that others still sign with.
+LINGERS = 86400.0
 
 
 def prune(database: Database, kept: Retention, *, now: datetime) -> Iterator[Pruned]:
@@ -50,6 +55,7 @@ def prune(database: Database, kept: Retention, *, now: datetime) -> Iterator[Pru
                 yield from _deliveries(database, state, _before(seconds, now), now=now)
     if kept.events is not None:
         yield from _events(database, _before(kept.events, now))
+    yield from _secrets(database, _before(LINGERS, now))
 
 
 def prune_all(database: Database, settings: Settings, *, progress: Callable[[Pruned], object] | None) -> Pruned:
@@ -127,6 +133,20 @@ def _remove_events(database: Database, numbers: Collection[int]) -> int:
         unused = set(mine).difference(used)
         connection.execute(delete(_event).where(_event.c.id.in_(unused)))
     return len(unused)
+
+
+def _secrets(database: Database, before: datetime) -> Iterator[Pruned]:
+    expired = select(_secret.c.id, _secret.c.expires_at).where(_secret.c.expires_at < before)
+    for page in _pages(database, expired, at=_secret.c.expires_at, number=_secret.c.id):
+        yield Pruned(secrets=outlive(partial(_remove_secrets, database, [row.id for row in page])))
+
+
+def _remove_secrets(database: Database, numbers: Collection[int]) -> int:
+    """None is wanted again, once it has expired."""
+    with database.write() as connection:
+        take_write_lock(connection)
+        mine = [row.id for row in _lock(connection, _secret.c.id, numbers)]
+        return connection.execute(delete(_secret).where(_secret.c.id.in_(mine))).rowcount
 
 
 def _lock(connection: Connection, number: Column[Any], numbers: Collection[int], *more: Column[Any]) -> Sequence[Any]:

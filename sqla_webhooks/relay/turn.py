@@ -19,11 +19,12 @@ from sqlalchemy import Connection
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.announce import Announcer
+from sqla_webhooks.delivery.credentials import Credentials, Opener
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.senders import Senders
-from sqla_webhooks.errors import DeliveryError, WebhooksError
+from sqla_webhooks.errors import SigningFailed
 from sqla_webhooks.events import Claim, Event, Result, Verdict
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
@@ -91,6 +92,7 @@ class Steps:
     enrich: Callable[[Sequence[Event]], list[Event]]
     rendering: Rendering
     publication: Publication
+    opener: Opener
     recording: Recording
     retirements: Retirements
     upkeep: Upkeep
@@ -180,8 +182,7 @@ class Relay:
         if allotment.shares:
             senders.get_ready()
         claims = claim(self._database, allotment.shares, now=now, lease=self._settings.lease)
-        for one in claims:
-            self._submit(one, senders)
+        self._send(claims, senders)
         return len(claims), recorded + self.record(senders), allotment.next_at
 
     def _allot(self, senders: Senders, *, now: datetime) -> Allotment:
@@ -253,13 +254,23 @@ class Relay:
         """
         self._steps.lead.release()
 
-    def _submit(self, claim: Claim, senders: Senders) -> None:
-        """Hand over one request. One that cannot be made (its secret is spoilt, say) counts as a failed attempt."""
+    def _send(self, claims: Iterable[Claim], senders: Senders) -> None:
+        """Hand over a request for each; what they need of their endpoints is opened once."""
+        opened: dict[int, Credentials | SigningFailed] = {}
+        for one in claims:
+            if one.endpoint not in opened:
+                opened[one.endpoint] = self._steps.opener.open(one.destination, now=self._clock.now())
+            self._submit(one, opened[one.endpoint], senders)
+
+    def _submit(self, claim: Claim, credentials: Credentials | SigningFailed, senders: Senders) -> None:
+        """Hand over one request. One that cannot be made, since nothing signs it, counts as a failed attempt."""
         now = self._clock.now()
         try:
-            request = self._dialect.request(claim, now=now)
-        except WebhooksError as error:
-            self._decide(Result(claim, now, 0.0, DeliveryError(str(error))))
+            if isinstance(credentials, SigningFailed):
+                raise credentials
+            request = self._dialect.request(claim, credentials, now=now)
+        except SigningFailed as error:
+            self._decide(Result(claim, now, 0.0, SigningFailed(str(error))))  # which leads to nothing that is secret
         else:
             senders.submit(request)
 

@@ -16,13 +16,17 @@ from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
 
+from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects import Request, Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
-from sqla_webhooks.events import Claim
+from sqla_webhooks.events import Claim, Destination, Secret
 from support.clock import START
 from support.receiver import PATIENCE
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
+
+#: What signs them.
+CREDENTIALS = Credentials((Secret(SECRET, None),))
 
 #: What lets a sender reach the servers here.
 LOOPBACK = EgressPolicy(allow_http=True, allow_networks=(ip_network("127.0.0.0/8"), ip_network("::1/128")))
@@ -43,18 +47,15 @@ def claim_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Claim:
         first_attempt_at=None,
         created_at=START - timedelta(seconds=10),
         keys=(),
-        endpoint=1,
         event_id=f"evt_{number}",
         event_type="order.created",
         payload=payload,
-        endpoint_id="ep_1",
-        url=url,
-        secret=SECRET,
+        destination=Destination(1, "ep_1", url, (Secret(SECRET, None),), None),
     )
 
 
 def request_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Request:
-    return Standard().request(claim_for(url, payload, number=number), now=START)
+    return Standard().request(claim_for(url, payload, number=number), CREDENTIALS, now=START)
 
 
 def http(status: int, body: bytes = b"", *headers: str) -> bytes:

@@ -69,7 +69,7 @@ class Stand:
             secret="whsec_secret",
         )
         with self.door.write() as connection:
-            endpoints.add(connection, new)
+            endpoints.add(connection, new, secret=new.secret)
             number = select(models.endpoint.c.id).where(models.endpoint.c.public_id == new.id)
             return int(connection.execute(number).scalar_one())
 

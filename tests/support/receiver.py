@@ -52,11 +52,11 @@ class Received:
         assert isinstance(event, dict)
         return event
 
-    def is_signed(self, secret: str) -> bool:
-        """Whether the independent library signs the same, whatever time it is."""
+    def is_signed(self, *secrets: str) -> bool:
+        """Whether the independent library signs the same by these, in their order, whatever time it is."""
         at = datetime.fromtimestamp(self.timestamp, UTC)
-        expected = Webhook(secret).sign(self.id, at, self.body.decode())
-        return self.headers["webhook-signature"] == expected
+        expected = [Webhook(one).sign(self.id, at, self.body.decode()) for one in secrets]
+        return self.headers["webhook-signature"] == " ".join(expected)
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,12 @@ class Received:
 
     def is_signed(self, *secrets: str) -> bool:
         """Whether the independent library signs the same by these, in their order, whatever time it is."""
+        return self.headers["webhook-signature"] == " ".join(map(self.signature, secrets))
+
+    def signature(self, secret: str) -> str:
+        """What the independent library signs it by, whatever time it is."""
         at = datetime.fromtimestamp(self.timestamp, UTC)
-        expected = [Webhook(one).sign(self.id, at, self.body.decode()) for one in secrets]
-        return self.headers["webhook-signature"] == " ".join(expected)
+        return str(Webhook(secret).sign(self.id, at, self.body.decode()))
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ class Endpoints:
     @on_database
     def delete(self, id: str, *, session: Session | None = None) -> None:
         """
-        Remove an endpoint and forget its secret. What still waits for it is cancelled; its history stays.
+        Remove an endpoint and forget its secrets and headers. What still waits for it is cancelled; its history stays.
 
         Raises:
             NotFound: There is none of that id.

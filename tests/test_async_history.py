@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from support.async_databases import Application, application_at
 from support.local import Install
 from support.receiver import Receiver
@@ -31,6 +32,9 @@ def put_right(webhooks: Webhooks, endpoint: str) -> list[object]:
         webhooks.deliveries.cancel_all(state="pending"),
         webhooks.events.replay(event, endpoint=endpoint).state.value,
         webhooks.events.replay_all(endpoint=endpoint),
+        webhooks.endpoints.rotate_secret(endpoint, overlap=60).header_names,
+        len(webhooks.endpoints.secrets(endpoint)),
+        webhooks.endpoints.reencrypt(),
         webhooks.prune(),
     ]
 
@@ -39,8 +43,12 @@ def put_right(webhooks: Webhooks, endpoint: str) -> list[object]:
 def test_everything_can_be_called(
     application: Application, install: Install, receiver: Receiver, *, inside: bool
 ) -> None:
-    webhooks = install(application.sessions, deliver=False, stop=stop_after_attempt(1))
-    endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
+    new_key, old_key = Fernet.generate_key(), Fernet.generate_key()
+    with install(application.sessions, deliver=False, encryption_keys=[old_key]) as before:
+        endpoint = before.endpoints.create(receiver.url(), events=["*"], headers={"X-Key": "1"})
+    webhooks = install(
+        application.sessions, deliver=False, stop=stop_after_attempt(1), encryption_keys=[new_key, old_key]
+    )
     receiver.answer(500, 500)
     application.put(Product(sku="a"), Product(sku="b"))
     webhooks.drain()
@@ -50,6 +58,6 @@ def test_everything_can_be_called(
 
     came = application.run(main) if inside else put_right(webhooks, endpoint.id)
     one = Progress(1, 1)
-    assert came == ["pending", "cancelled", one, one, "pending", one, Pruned()]
+    assert came == ["pending", "cancelled", one, one, "pending", one, ("X-Key",), 2, 2, Pruned()]
     webhooks.drain()
     assert len(receiver.received) == 4

@@ -17,6 +17,7 @@ from support.shop import Product
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks
+from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects import USER_AGENT, Standard
 from sqla_webhooks.encoding import TABLE, Encoding
 from sqla_webhooks.events import Event, Operation
@@ -166,6 +167,16 @@ def test_a_repr_shows_neither_secret_nor_signature_nor_body() -> None:
     assert SECRET not in shown
     assert request.headers["webhook-signature"] not in shown
     assert "4111" not in shown
+
+
+def test_a_repr_shows_no_secret_and_no_header_at_any_level() -> None:
+    claim = claim_for("https://partner.example/hooks")
+    sealed = replace(claim.destination, headers=f'{{"X-Key": "{SECRET}"}}')
+    opened = Credentials(CREDENTIALS.secrets, {"X-Key": SECRET})
+
+    for shown in (claim, sealed, sealed.secrets, replace(claim, destination=sealed), opened, opened.secrets):
+        assert SECRET not in repr(shown)
+    assert "ep_1" in repr(sealed)
 
 
 def test_the_bytes_that_are_stored_are_those_that_are_sent_in_every_attempt(

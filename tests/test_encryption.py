@@ -6,10 +6,11 @@ import logging
 import pickle
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, MultiFernet
 from sqlalchemy import Engine, event, inspect, select, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
@@ -130,6 +131,48 @@ def test_a_secret_that_is_valid_already_is_known_whatever_seals_it(
     put(sessions, "a")
     by(NEW, OLD).drain()
     assert receiver.received[0].is_signed(endpoint.secret)
+
+
+def test_what_deliveries_of_one_claim_need_is_read_and_opened_once(
+    install: Install, receiver: Receiver, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = sessionmaker(engine)
+    webhooks = install(sessions, batch_window=0, encryption_keys=[NEW])
+    for path in ("/one", "/other"):
+        webhooks.endpoints.rotate_secret(create(webhooks, receiver, path).id)
+    put(sessions, *"abcdefgh")
+    receiver.wait_for(16)  # by now, they are given many at a time
+    assert webhooks.stop()
+    put(sessions, *"vwxyz")
+    opened: list[bytes] = []
+    decrypt = MultiFernet.decrypt
+
+    def count(cipher: MultiFernet, token: bytes) -> bytes:
+        opened.append(token)
+        return decrypt(cipher, token)
+
+    monkeypatch.setattr(MultiFernet, "decrypt", count)
+    with statements(engine) as made:
+        webhooks.start()
+        receiver.wait_for(26)
+        assert webhooks.stop()
+    claims = [one for one in made if "webhook_secret" in one and "JOIN" in one]
+    assert 1 <= len(claims) <= 3
+    # Two secrets and the headers of each of two endpoints.
+    assert len(set(opened)) == 6
+    assert len(opened) <= 6 * len(claims)
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[str]]:
+    made: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        made.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield made
+    event.remove(engine, "before_cursor_execute", note)
 
 
 # --- the setting

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import Engine, ForeignKey
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -141,6 +142,38 @@ def test_endpoints(application: Application) -> None:
 
     assert application.names["endpoint"].secret.startswith("whsec_")
     assert application.webhooks.endpoints.list() == []
+
+
+def test_secrets(application: Application) -> None:
+    endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.names["endpoint"] = endpoint
+    application.run("rotated = webhooks.endpoints.rotate_secret(endpoint.id)")
+
+    assert application.names["rotated"].secret != endpoint.secret
+    assert len(application.webhooks.endpoints.secrets(endpoint.id)) == 1
+
+
+def test_encryption(application: Application) -> None:
+    new_key, old_key = Fernet.generate_key(), Fernet.generate_key()
+    sessions = sessionmaker(application.engine)
+    application.names |= {"Session": sessions, "new_key": new_key, "old_key": old_key}
+    application.run("install(Session, encryption_keys=[new_key, old_key])")
+
+    with sqla_webhooks.install(sessions) as webhooks:
+        assert webhooks.settings.encryption_keys == (new_key.decode(), old_key.decode())
+
+
+def test_headers_of_an_endpoint(application: Application) -> None:
+    endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["customer.*"])
+    url = application.receiver.url("/other")
+    application.names |= {"endpoint": endpoint, "url": url, "token": "t", "key": "k"}
+    application.run("webhooks.endpoints.create(url, ")
+    application.order()
+    application.webhooks.drain()
+
+    headers = {one.path: one.headers for one in application.receiver.received}
+    assert headers["/other"]["authorization"] == "Bearer t"
+    assert headers["/hooks"]["x-api-key"] == "k"
 
 
 def test_enrichers(application: Application) -> None:

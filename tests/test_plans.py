@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, insert
+from sqlalchemy import Connection, Engine, event, insert, update
 from support.clock import START
 from support.databases import NAMES, database_named
 
 from sqla_webhooks import DeliveryState, Pruned, Retention, models
 from sqla_webhooks.outbox import pages
 from sqla_webhooks.outbox.database import Database as Door
+from sqla_webhooks.outbox.destinations import destinations
 from sqla_webhooks.outbox.lanes import lanes
 from sqla_webhooks.outbox.recall import recall
 from sqla_webhooks.outbox.retention import prune
@@ -24,6 +25,7 @@ from sqla_webhooks.outbox.withdraw import withdraw
 COUNT = 100_000
 #: Of these, so many are old, dead, or wait.
 OLD, DEAD, WAITING = 700, 500, 1000
+SECRETS = 20_000
 
 Statement = tuple[str, Any]
 
@@ -59,6 +61,13 @@ def _fill(connection: Connection) -> None:
         connection.execute(insert(models.event), [_event(number) for number in numbers])
         connection.execute(insert(models.delivery), [_delivery(number) for number in numbers])
         connection.execute(insert(models.attempt), [_attempt(number) for number in numbers])
+    connection.execute(insert(models.secret), [_secret(number) for number in range(SECRETS)])
+
+
+def _secret(number: int) -> dict[str, Any]:
+    """Of one endpoint each, most of which were never rotated."""
+    expires_at = START + timedelta(seconds=number) if number < OLD else None
+    return {"endpoint_id": number + 1, "value": "", "created_at": START, "expires_at": expires_at}
 
 
 def _event(number: int) -> dict[str, Any]:
@@ -144,9 +153,9 @@ def _plan(connection: Connection, statement: str, parameters: Any) -> str:
 
 
 _SCAN = {
-    "sqlite": r"SCAN webhook_(event|delivery)|TEMP B-TREE",  # attempts are looked at by their numbers, a few
-    "postgresql": r"Seq Scan on webhook_(event|delivery|attempt)",
-    "mysql": r"table=webhook_(event|delivery|attempt) .*type=ALL|filesort",
+    "sqlite": r"SCAN webhook_(event|delivery|secret)|TEMP B-TREE",  # attempts are looked at by their numbers, a few
+    "postgresql": r"Seq Scan on webhook_(event|delivery|attempt|secret)",
+    "mysql": r"table=webhook_(event|delivery|attempt|secret) .*type=ALL|filesort",
 }
 
 
@@ -157,7 +166,7 @@ def test_what_is_old_is_found_by_indexes(full: Engine) -> None:
     with looks(full) as made:
         for batch in prune(Door(full), kept, now=now):
             removed += batch
-    assert removed == Pruned(OLD, OLD, OLD)
+    assert removed == Pruned(OLD, OLD, OLD, OLD)
     assert scans(full, made) == []
 
 
@@ -170,3 +179,13 @@ def test_what_waits_for_an_endpoint_that_is_gone_is_found_by_an_index(full: Engi
         assert recall(door, [lane.number], later_than=now, now=now) == 0
         assert withdraw(door, lane, now=now) == pages.SIZE
     assert scans(full, made) == []
+
+
+def test_what_is_claimed_finds_its_secrets_by_an_index(full: Engine) -> None:
+    with full.begin() as connection:
+        connection.execute(update(models.endpoint).values(enabled=True, deleted_at=None))
+    with looks(full) as made, Door(full).read() as connection:
+        found = destinations(connection, [1])
+    assert [(one.endpoint, len(one.secrets)) for one in found.values()] == [(1, 1)]
+    # The secrets of the few endpoints of a claim are sorted.
+    assert [one for one in scans(full, made) if "filesort" not in one or "type=ALL" in one] == []

@@ -152,6 +152,7 @@ def test_one_that_is_valid_already_becomes_the_first_and_signs_once(
     clock.advance(50)
     assert webhooks.endpoints.rotate_secret(endpoint.id, secret=endpoint.secret, overlap=100).secret == endpoint.secret
     assert next_request().is_signed(endpoint.secret, second.secret)
+    assert len(webhooks.endpoints.secrets(endpoint.id)) == 2
     webhooks.endpoints.rotate_secret(endpoint.id, secret=endpoint.secret, overlap=1000)
     clock.advance(99)
     assert next_request().is_signed(endpoint.secret, second.secret)

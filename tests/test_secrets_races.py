@@ -109,6 +109,17 @@ def test_a_rotation_in_a_transaction_that_began_before_another_sees_it(
     assert len(stored(engine)) == 1
 
 
+def test_one_is_rotated_whose_endpoint_came_after_the_transaction_began(
+    webhooks: Webhooks, sessions: Sessions, clock: MovedClock, receiver: Receiver
+) -> None:
+    with sessions.begin() as session:
+        session.execute(select(models.secret.c.id)).all()
+        endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
+        clock.advance(1)
+        rotated = webhooks.endpoints.rotate_secret(endpoint.id, session=session)
+    assert signatures(webhooks, sessions, receiver, rotated.secret, endpoint.secret)
+
+
 def test_many_rotations_at_once_lose_nothing(
     webhooks: Webhooks, by_old: Webhooks, endpoint: NewEndpoint, sessions: Sessions, receiver: Receiver
 ) -> None:

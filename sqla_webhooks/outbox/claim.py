@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select, union_all, update
+from sqlalchemy import Connection, bindparam, select, union_all, update
 
 from sqla_webhooks import models
 from sqla_webhooks.events import Claim, Destination
@@ -35,6 +35,7 @@ _CLAIMED = (
         _event.c.payload,
     )
     .join(_event, _delivery.c.event_id == _event.c.id)
+    .where(_delivery.c.id.in_(bindparam("numbers", expanding=True)), _delivery.c.lease_token == bindparam("token"))
     .order_by(_delivery.c.id)
 )
 
@@ -73,7 +74,7 @@ def _take(database: Database, shares: Sequence[Share], *, token: str, now: datet
             .where(_delivery.c.id.in_(numbers), _delivery.c.next_attempt_at <= now)
             .values(lease_token=token, next_attempt_at=until)
         )
-        mine = connection.execute(_CLAIMED.where(_delivery.c.id.in_(numbers), _delivery.c.lease_token == token)).all()
+        mine = connection.execute(_CLAIMED, {"numbers": numbers, "token": token}).all()
         found = destinations(connection, {row.endpoint_id for row in mine})
         _put_back(connection, [row.id for row in mine if row.endpoint_id not in found], now=now)
         return [_claim(row, found[row.endpoint_id], token, until) for row in mine if row.endpoint_id in found]

@@ -29,7 +29,7 @@ Beside it:
     retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
     operational  events of the webhooks themselves
     vault        secrets as they lie in the database; `headers`, what an endpoint may add to a request
-    events       the values that travel; `config`, `errors`, `ids`, `signals`
+    events       the values that travel, and `destination`, to whom; `config`, `errors`, `ids`, `signals`
 """
 
 from sqla_webhooks import models

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, TypeAlias
 
+from sqla_webhooks.destination import Destination
 from sqla_webhooks.errors import DeliveryError
 
 
@@ -218,40 +219,6 @@ class SecretState:
 
     created_at: datetime
     expires_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """
-    One secret of an endpoint: sealed as it lies in the table, or open.
-
-    Attributes:
-        value: Never in a repr.
-    """
-
-    value: str = field(repr=False)
-    expires_at: datetime | None
-
-    def is_live(self, now: datetime) -> bool:
-        return self.expires_at is None or self.expires_at > now
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """
-    Where the deliveries of one claim for one endpoint go, as it stood then; they share it.
-
-    Attributes:
-        endpoint: The endpoint's number, which its health and its lanes go by.
-        secrets: The newest first, sealed.
-        headers: The endpoint's own, sealed; None for none.
-    """
-
-    endpoint: int
-    endpoint_id: str
-    url: str
-    secrets: tuple[Secret, ...] = field(repr=False)
-    headers: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

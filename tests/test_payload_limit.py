@@ -329,8 +329,9 @@ def test_an_event_of_the_webhooks_themselves_is_whole(
 def test_an_event_of_the_webhooks_themselves_is_never_large() -> None:
     """However long the names are that `webhook_event` has room for, and however they must be written."""
     claim = replace(claim_for("https://partner.example"), event_type="\x01" * 255, event_id="x" * 40, delivery_id=2**63)
+    claim = replace(claim, destination=replace(claim.destination, endpoint_id="x" * 40))
     attempt = Attempt(10**9, START, 1.0, 599, "x" * 10**6, "invalid_answer", "x" * 10**6)
-    verdict = Verdict(claim=replace(claim, endpoint_id="x" * 40), attempt=attempt, state=DeliveryState.DEAD)
+    verdict = Verdict(claim=claim, attempt=attempt, state=DeliveryState.DEAD)
     endpoint = Endpoint(
         "x" * 40, "u" * 10**6, ("*",), enabled=False, description="", created_at=START, updated_at=START
     )

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqla_webhooks import headers
 from sqla_webhooks.delivery import sign
+from sqla_webhooks.destination import Destination, Secret
 from sqla_webhooks.errors import ConfigurationError, InvalidHeaders, SigningFailed
-from sqla_webhooks.events import Destination, Secret
 from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from sqla_webhooks import models
-from sqla_webhooks.events import Destination, Secret
+from sqla_webhooks.destination import Destination, Secret
 
 _endpoint, _secret = models.endpoint, models.secret
 

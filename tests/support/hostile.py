@@ -19,7 +19,8 @@ from typing import Self
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects import Request, Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
-from sqla_webhooks.events import Claim, Destination, Secret
+from sqla_webhooks.destination import Destination, Secret
+from sqla_webhooks.events import Claim
 from support.clock import START
 from support.receiver import PATIENCE
 

@@ -66,7 +66,8 @@ def _fill(connection: Connection) -> None:
 
 def _secret(number: int) -> dict[str, Any]:
     """Of one endpoint each, most of which were never rotated."""
-    expires_at = START + timedelta(seconds=number) if number < OLD else None
+    expired = number - (SECRETS - OLD)
+    expires_at = START + timedelta(seconds=expired) if expired >= 0 else None
     return {"endpoint_id": number + 1, "value": "", "created_at": START, "expires_at": expires_at}
 
 

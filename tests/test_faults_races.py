@@ -190,7 +190,7 @@ def test_a_lease_that_ends_while_the_request_runs_passes_on_and_its_first_holder
     other = install(sessionmaker(engine), deliver=False, clock=clock)
 
     def take_over() -> None:
-        clock.advance(61)
+        clock.suspend(61)
         assert other.drain().attempts == 2
 
     receiver.answer(200, 200, 500)  # to the other, twice, and then to the first

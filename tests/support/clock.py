@@ -16,12 +16,12 @@ class MovedClock:
 
     def __init__(self, start: datetime = START) -> None:
         self._start = start
-        self._gone = 0.0
+        self._gone = self._suspended = 0.0
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
         with self._lock:
-            return self._start + timedelta(seconds=self._gone)
+            return self._start + timedelta(seconds=self._gone + self._suspended)
 
     def monotonic(self) -> float:
         with self._lock:
@@ -35,6 +35,11 @@ class MovedClock:
     def advance(self, seconds: float) -> None:
         with self._lock:
             self._gone += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """Only the time of day moves on, as while the machine sleeps: no request is over for it."""
+        with self._lock:
+            self._suspended += seconds
 
     def __repr__(self) -> str:
         return f"<MovedClock at {self.now():%Y-%m-%d %H:%M:%S}>"

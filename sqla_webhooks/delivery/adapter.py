@@ -3,30 +3,33 @@ requests' adapter, whose sockets are opened under an `EgressPolicy`, and whose a
 
 Every address that a host resolves to must be allowed, and the one connected to
 is one that was checked. Opening a socket, reading and writing it are ours, so
-that all of it is on the request's `Budget`; pools, TLS, names and certificates
-are urllib3's own.
+that all of it is on the request's `Budget`; pools, names and certificates are
+urllib3's own.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPException, HTTPResponse
 from typing import Any, ClassVar
 
-from requests import PreparedRequest
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import urldefragauth
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
 
-from sqla_webhooks.delivery.budget import Budget, Metered
+from sqla_webhooks.delivery import tls
+from sqla_webhooks.delivery.budget import Budget
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.resolve import Place, Resolver
+from sqla_webhooks.delivery.wire import Metered, Wire, readable
 from sqla_webhooks.errors import InvalidAnswer
 
 #: Interim answers (1xx) that are read past.
@@ -35,7 +38,7 @@ MOST_INTERIM = 10
 #: Addresses of a host that are tried: a stranger's name server may name a thousand, of other people's machines.
 MOST_ADDRESSES = 8
 
-#: Bytes that are written at a time, after each of which the budget is asked.
+#: Bytes that are written at a time.
 _PIECE = 16 * 1024
 
 
@@ -58,8 +61,6 @@ class GuardedAdapter(HTTPAdapter):
         budget: Of the request that is under way.
         opened: How often a socket was to be opened. A request that leaves it as
             it was has used a kept connection.
-        answered: Whether the server has begun to answer the request, with an
-            interim answer say.
     """
 
     def __init__(self, policy: EgressPolicy, *, budget: Budget, connections: int) -> None:
@@ -67,7 +68,6 @@ class GuardedAdapter(HTTPAdapter):
         self._resolver = Resolver()
         self.budget = budget
         self.opened = 0
-        self.answered = False
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
@@ -79,10 +79,23 @@ class GuardedAdapter(HTTPAdapter):
         self._guard(manager)
         return manager
 
+    def close(self) -> None:
+        """Close the connections. Of urllib3, a pool does so when nobody refers to it any more, and past errors may."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # it is no dict, and refuses to be iterated over
+                manager.pools[key].close()
+        super().close()
+
     def request_url(self, request: PreparedRequest, proxies: Any) -> str:
         """The path as the endpoint has it: requests would make one slash of two at its beginning."""
         url = str(request.url)
         return urldefragauth(url) if proxies and url.startswith("http:") else request.path_url
+
+    def build_response(self, request: PreparedRequest, raw: Any) -> Response:  # noqa: ARG002  # the signature of requests
+        """Without cookies, which nobody keeps: requests would parse them, and warn of what a stranger has put there."""
+        response = Response()
+        response.status_code, response.headers, response.raw = raw.status, CaseInsensitiveDict(raw.headers), raw
+        return response
 
     def open_socket(self, connection: HTTPConnection) -> socket.socket:
         """
@@ -103,7 +116,6 @@ class GuardedAdapter(HTTPAdapter):
                 opened = self._connect(connection, self._look_up(connection))
             except (HTTPError, OSError) as error:
                 raise ProxyFailed(error) from error
-        opened.settimeout(self.budget.seconds_to_connect())  # for TLS
         sys.audit("http.client.connect", connection, connection.host, connection.port)
         return opened
 
@@ -113,7 +125,7 @@ class GuardedAdapter(HTTPAdapter):
     def _look_up(self, connection: HTTPConnection) -> Sequence[Place]:
         host, port = connection.host, connection.port
         try:
-            return self._resolver.look_up(host, port, within=self.budget.seconds_to_connect())
+            return self._resolver.look_up(host, port, within=self.budget.seconds())
         except TimeoutError as error:
             raise ConnectTimeoutError(connection, str(error)) from error
         except OSError as error:
@@ -124,15 +136,27 @@ class GuardedAdapter(HTTPAdapter):
         reason, too_late = "the name has no address", False
         places = found[:MOST_ADDRESSES]
         for tried, (family, address) in enumerate(places):
-            within = self.budget.seconds_to_connect() / (len(places) - tried)
+            within = self.budget.seconds() / (len(places) - tried)
             try:
-                return _open(family, address, within=within, options=connection.socket_options or ())
+                return self._open(family, address, within=within, options=connection.socket_options or ())
             except OSError as error:
                 # And not the error: its traceback would keep this connection and its pool alive.
                 reason, too_late = str(error), isinstance(error, TimeoutError)
         if too_late:
             raise ConnectTimeoutError(connection, reason)
         raise NewConnectionError(connection, reason) from OSError(reason)
+
+    def _open(self, family: int, address: tuple[Any, ...], *, within: float, options: Sequence[Any]) -> Wire:
+        opened = Wire(family, self.budget)
+        try:
+            for option in options:
+                opened.setsockopt(*option)
+            opened.settimeout(within)
+            opened.connect(address)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
 
 class FinalResponse(HTTPResponse):
@@ -149,92 +173,83 @@ class FinalResponse(HTTPResponse):
     def __init__(self, connection: socket.socket, *arguments: Any, **options: Any) -> None:
         self.adapter.budget.expect_head()
         metered: Any = Metered(connection, self.adapter.budget)
+        self._metered: Metered = metered
         super().__init__(metered, *arguments, **options)
 
     def begin(self) -> None:
-        super().begin()
-        self.adapter.answered = True
+        self._read_head()
         interim = 0
         while 100 <= self.status < 200:  # noqa: PLR2004  # the class itself
             interim += 1
             if self.status == HTTPStatus.SWITCHING_PROTOCOLS or interim > MOST_INTERIM:
                 raise BadStatusLine(str(self.status))  # nobody asked for another protocol, or for news without end
             self.headers = self.msg = None  # type: ignore[assignment]  # or it would call the answer read
-            super().begin()
+            self._read_head()
         self.adapter.budget.expect_body()
+
+    def _read_head(self) -> None:
+        super().begin()
+        if self._metered.broken_off:
+            message = "the connection broke: the answer's headers have no end"
+            raise InvalidAnswer(message)
+        self.headers = self.msg = readable(self.msg)
+
+
+class GuardedConnection(HTTPConnection):
+    """urllib3's own; only what touches the socket itself is ours."""
+
+    #: Whose it is.
+    adapter: ClassVar[GuardedAdapter]
+
+    def _new_conn(self) -> socket.socket:
+        return self.adapter.open_socket(self)
+
+    def connect(self) -> None:
+        super().connect()
+        self.adapter.budget.end_connecting()
+
+    def send(self, data: Any) -> None:
+        """Piece by piece: TLS would have all of it in memory once more."""
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE):
+            super().send(view[start : start + _PIECE])
+
+
+class GuardedTLSConnection(GuardedConnection, HTTPSConnection):
+    """The same with TLS."""
+
+    def connect(self) -> None:
+        self.ssl_context = tls.context()
+        super().connect()
+
+    def _tunnel(self) -> None:
+        host = self._tunnel_host
+        if host is not None and ":" in host and not host.startswith("["):
+            self._tunnel_host = f"[{host}]"  # which urllib3 2.2 leaves out
+        try:
+            super()._tunnel()
+        except (OSError, HTTPException, InvalidAnswer) as error:
+            raise ProxyFailed(error) from error
+        self._tunnel_host = host
 
 
 def _guarded_pools(adapter: GuardedAdapter) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's own pools and connections; only what touches the socket itself is ours."""
+    """urllib3's own pools, of connections that are the adapter's."""
 
     class OwnResponse(FinalResponse):
         pass
 
-    OwnResponse.adapter = adapter
-
-    class GuardedHTTP(HTTPConnection):
+    class Plain(GuardedConnection):
         response_class = OwnResponse
 
-        def _new_conn(self) -> socket.socket:
-            return adapter.open_socket(self)
-
-        def send(self, data: Any) -> None:
-            for piece in _pieces(self, data, adapter.budget):
-                super().send(piece)
-
-    class GuardedHTTPS(HTTPSConnection):
+    class Secure(GuardedTLSConnection):
         response_class = OwnResponse
-
-        def _new_conn(self) -> socket.socket:
-            return adapter.open_socket(self)
-
-        def send(self, data: Any) -> None:
-            for piece in _pieces(self, data, adapter.budget):
-                super().send(piece)
-
-        def _tunnel(self) -> None:
-            host = self._tunnel_host
-            if host is not None and ":" in host and not host.startswith("["):
-                self._tunnel_host = f"[{host}]"  # which urllib3 2.2 leaves out
-            try:
-                super()._tunnel()
-            except (OSError, HTTPException, InvalidAnswer) as error:
-                raise ProxyFailed(error) from error
-            self._tunnel_host = host
 
     class HTTPPool(HTTPConnectionPool):
-        ConnectionCls = GuardedHTTP
+        ConnectionCls = Plain
 
     class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedHTTPS
+        ConnectionCls = Secure
 
+    OwnResponse.adapter = Plain.adapter = Secure.adapter = adapter
     return {"http": HTTPPool, "https": HTTPSPool}
-
-
-def _pieces(connection: HTTPConnection, data: bytes, budget: Budget) -> Iterator[memoryview]:
-    """
-    What is to be written, piece by piece, with as much time for each as is left.
-
-    In one piece, TLS would take the time anew for each of its records.
-    """
-    if connection.sock is None:
-        connection.connect()
-    view = memoryview(data)
-    for start in range(0, len(view), _PIECE):
-        connection.sock.settimeout(budget.seconds())
-        yield view[start : start + _PIECE]
-
-
-def _open(
-    family: socket.AddressFamily, address: tuple[Any, ...], *, within: float, options: Sequence[Any]
-) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        for option in options:
-            opened.setsockopt(*option)
-        opened.settimeout(within)
-        opened.connect(address)
-    except BaseException:
-        opened.close()
-        raise
-    return opened

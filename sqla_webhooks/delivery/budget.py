@@ -8,10 +8,6 @@ counted is what came over the wire, whatever it decodes to.
 
 from __future__ import annotations
 
-import io
-import socket
-from typing import Any
-
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.errors import InvalidAnswer
 
@@ -32,6 +28,9 @@ class Budget:
     Args:
         connect_timeout: Seconds until a connection is open: its name looked up, TLS agreed.
         timeout: Seconds for all of a request.
+
+    Attributes:
+        answered: Whether anything of an answer has come, an interim one say.
     """
 
     def __init__(self, clock: Clock, *, connect_timeout: float, timeout: float) -> None:
@@ -42,13 +41,17 @@ class Budget:
 
     def begin(self) -> None:
         """A request begins."""
-        self._deadline = self._clock.monotonic() + self._timeout
-        self._connect_deadline = self._deadline
+        self._until = self._deadline = self._clock.monotonic() + self._timeout
+        self.answered = False
         self.expect_head()
 
     def begin_connecting(self) -> None:
         """A connection is to be opened for it."""
-        self._connect_deadline = min(self._deadline, self._clock.monotonic() + self._connect_timeout)
+        self._until = min(self._deadline, self._clock.monotonic() + self._connect_timeout)
+
+    def end_connecting(self) -> None:
+        """It is open."""
+        self._until = self._deadline
 
     def expect_head(self) -> None:
         """What comes next is the head of an answer."""
@@ -62,21 +65,15 @@ class Budget:
 
     def seconds(self) -> float:
         """
-        How long the request may still take.
+        How long what is under way may still take: the connecting, or all of the request.
 
         Raises:
             TimeoutError: No longer.
         """
-        return _positive(self._deadline - self._clock.monotonic())
-
-    def seconds_to_connect(self) -> float:
-        """
-        How long its connection may still take.
-
-        Raises:
-            TimeoutError: No longer.
-        """
-        return _positive(self._connect_deadline - self._clock.monotonic())
+        seconds = self._until - self._clock.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
 
     def spend(self, count: int) -> None:
         """
@@ -86,6 +83,7 @@ class Budget:
             InvalidAnswer: Its head is too long.
             EnoughRead: Its body goes on; the rest is not wanted.
         """
+        self.answered = self.answered or count > 0
         self._bytes -= count
         if self._bytes >= 0:
             return
@@ -93,42 +91,3 @@ class Budget:
             raise EnoughRead
         message = f"the answer's headers have more than {HEAD_LIMIT} bytes"
         raise InvalidAnswer(message)
-
-
-class Metered:
-    """A socket to read an answer from, as http.client does it: every read is on the budget."""
-
-    def __init__(self, connection: socket.socket, budget: Budget) -> None:
-        self._connection = connection
-        self._budget = budget
-
-    def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  # http.client's; it reads
-        raw = self._connection.makefile("rb", buffering=0)
-        return io.BufferedReader(_Reader(raw, self._connection, self._budget))
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, raw: Any, connection: socket.socket, budget: Budget) -> None:
-        super().__init__()
-        self._raw = raw
-        self._connection = connection
-        self._budget = budget
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._connection.settimeout(self._budget.seconds())
-        count: int | None = self._raw.readinto(buffer)
-        self._budget.spend(count or 0)
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds

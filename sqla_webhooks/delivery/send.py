@@ -101,7 +101,7 @@ class Sender:
             return self._post(request)
         except requests.ConnectionError as error:
             kept = self._adapter.opened == opened
-            if not kept or self._adapter.answered or not isinstance(_reason(error), ConnectionError):
+            if not kept or self._budget.answered or not isinstance(_reason(error), ConnectionError):
                 raise
         return self._post(request)
 
@@ -109,7 +109,6 @@ class Sender:
         prepared = requests.Request(
             "POST", request.claim.url, data=request.body, headers=dict(request.headers)
         ).prepare()
-        self._adapter.answered = False
         response = self._adapter.send(
             prepared,
             stream=True,
@@ -164,7 +163,7 @@ def _explained(error: Exception) -> DeliveryError:  # noqa: PLR0911  # one for e
         what = "what came back is not HTTP" if not_http else "the connection broke"
         return InvalidAnswer(f"{what}: {_innermost(inner)}")
     logger.error("an attempt failed in an unforeseen way", exc_info=error)
-    return DeliveryError(f"{type(error).__name__}: {error}")
+    return DeliveryError(f"{type(error).__name__}: {_sentence(error)}")
 
 
 def _of_the_proxy(error: Exception) -> DeliveryError:
@@ -188,11 +187,16 @@ def _reason(error: Exception) -> BaseException:
 
 
 def _innermost(error: BaseException) -> str:
-    """The sentence of the error at the bottom: short, in one line, whatever a stranger has put into it."""
+    """The sentence of the error at the bottom."""
     while error.__cause__ is not None:
         error = error.__cause__
-    sentence = " ".join(str(error).replace("\0", " ").split())
-    return sentence[:SENTENCE] or type(error).__name__
+    return _sentence(error)
+
+
+def _sentence(error: BaseException) -> str:
+    """Short, in one line, and without what a terminal would obey, whatever a stranger has put into it."""
+    printable = "".join(character if character.isprintable() else " " for character in str(error))
+    return " ".join(printable.split())[:SENTENCE].rstrip() or type(error).__name__
 
 
 def _text(body: bytes) -> str:

@@ -90,9 +90,9 @@ class Peer:
             missing -= len(piece)
         return bytes(taken)
 
-    def some(self) -> bytes:
+    def some(self, most: int = 65536) -> bytes:
         """What is there, once something is."""
-        return self._connection.recv(65536)
+        return self._connection.recv(most)
 
     def send(self, data: bytes) -> None:
         self._connection.sendall(data)
@@ -227,7 +227,7 @@ def closes_without_an_answer() -> Server:
     return says(b"")
 
 
-def drops_kept_connections() -> Server:
+def drops_kept_connections(*, tls: ssl.SSLContext | None = None) -> Server:
     """Answers the first request of each connection, and hangs up on the second."""
 
     def script(server: Server, peer: Peer) -> None:
@@ -236,7 +236,7 @@ def drops_kept_connections() -> Server:
         server.requests.append(peer.request())
         peer.reset()
 
-    return Server(script)
+    return Server(script, tls=tls)
 
 
 def answers_in_between(interim: bytes, then: bytes) -> Server:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import hostile
+from support.certificates import self_signed
 from support.clock import START, MovedClock
 from support.hostile import FRAMINGS, LOOPBACK, Server, http, request_for
 from support.receiver import Receiver, Reply
@@ -537,20 +535,7 @@ def test_an_interrupt_passes_through_and_leaves_no_connection(make_sender: MakeS
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for `localhost`, with its key, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        message = "no openssl command to make a certificate with: apt-get install openssl"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    folder = tmp_path_factory.mktemp("tls")
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2"]
-    files = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
-    subprocess.run([openssl, "req", "-x509", *kind, *names, *files], check=True, capture_output=True)
-    both = folder / "both.pem"
-    both.write_text((folder / "certificate").read_text() + (folder / "key").read_text())
-    return both
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -48,6 +48,8 @@ SENTENCE = 500
 
 #: Hosts to which one sender keeps a connection.
 _CONNECTIONS = 32
+#: URLs that one sender remembers.
+_REMEMBERED = 1000
 
 
 class Sender:
@@ -68,6 +70,8 @@ class Sender:
         # Of urllib3, for which each is a time for one read or one write: the budget bounds them all.
         self._timeouts = Timeout(connect=connect_timeout, read=timeout)
         self._clock = clock
+        #: URLs that the policy, which is for life, has let pass.
+        self._passed: set[str] = set()
 
     def send(self, request: Request) -> Result:
         """
@@ -76,7 +80,7 @@ class Sender:
         started_at, start = self._clock.now(), self._clock.monotonic()
         outcome: Answer | DeliveryError
         try:
-            self._policy.check_target(request.claim.url)
+            self._check(request.claim.url)
             self._budget.begin()
             outcome = self._answer(request)
         except DeliveryError as error:
@@ -88,6 +92,14 @@ class Sender:
     def close(self) -> None:
         """Close the connections."""
         self._adapter.close()
+
+    def _check(self, url: str) -> None:
+        """Raises `Blocked` if no request may be made to *url*. Each is looked at once: it is a tenth of a request."""
+        if url not in self._passed:
+            self._policy.check_target(url)
+            if len(self._passed) >= _REMEMBERED:
+                self._passed.clear()
+            self._passed.add(url)
 
     def _answer(self, request: Request) -> Answer:
         """

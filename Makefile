@@ -56,7 +56,7 @@ test-lowest: $(LOWEST)/.test
 	$(MAKE) run-lowest
 
 run-lowest:
-	$(LOWEST)/bin/pytest
+	$(LOWEST)/bin/pytest -m "not long and not stress"
 
 test-long: $(SA21)/.test
 	$(SA21)/bin/python -m pytest -m "long or not long"

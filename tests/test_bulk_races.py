@@ -33,6 +33,8 @@ from support.databases import database_named
 from support.local import Install
 from support.mapping import base
 
+pytestmark = pytest.mark.stress
+
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:

@@ -29,6 +29,8 @@ from support.local import Install
 from support.receiver import PATIENCE, Received, Receiver, by_row
 from support.shop import Product, put
 
+pytestmark = pytest.mark.stress
+
 #: Each is tried with a part of the falls, and with all of them in the long run.
 PLACES = ("sqlite, journal", "sqlite, wal", "postgresql")
 ALL_PLACES = (*PLACES, "mariadb")

@@ -19,6 +19,8 @@ from tenacity import stop_never, wait_fixed
 
 from sqla_webhooks import Webhooks, models
 
+pytestmark = pytest.mark.stress
+
 Sessions = sessionmaker[Session]
 
 HOUR, DAY = 3600.0, 86400.0

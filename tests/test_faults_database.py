@@ -31,6 +31,8 @@ from tenacity import wait_fixed
 from sqla_webhooks import DeliveryState, OutboxWriteError, Webhooks, models
 from sqla_webhooks.outbox.deadlock import outlive
 
+pytestmark = pytest.mark.stress
+
 Sessions = sessionmaker[Session]
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)

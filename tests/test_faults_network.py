@@ -19,6 +19,8 @@ from tenacity import stop_never, wait_fixed
 
 from sqla_webhooks import DeliveryState, Webhooks
 
+pytestmark = pytest.mark.stress
+
 Sessions = sessionmaker[Session]
 
 #: Retries and pauses take no time; a request has a second, which is long for a healthy receiver on a busy machine.

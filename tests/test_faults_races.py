@@ -24,6 +24,8 @@ from tenacity import stop_after_attempt, stop_never, wait_fixed
 from sqla_webhooks import DeliveryState, NewEndpoint, Webhooks
 from sqla_webhooks.signals import Signal, endpoint_disabled, endpoint_failing, endpoint_recovered
 
+pytestmark = pytest.mark.stress
+
 Sessions = sessionmaker[Session]
 
 #: Two transactions may write at once.

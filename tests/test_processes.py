@@ -26,6 +26,8 @@ from support.threads import Gate
 
 from sqla_webhooks.relay.thread import AT_EXIT, NAME
 
+pytestmark = pytest.mark.stress
+
 #: Where the programs of this environment are.
 BIN = sysconfig.get_path("scripts")
 

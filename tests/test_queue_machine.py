@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -24,6 +25,8 @@ from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.endpoints import change
 from sqla_webhooks.outbox.retention import prune
 from sqla_webhooks.outbox.withdraw import withdraw
+
+pytestmark = pytest.mark.stress
 
 ROWS = st.lists(st.sampled_from(["a", "b", "c", "a>b", "b>c", "c>a"]), min_size=1, max_size=4)
 PICK = st.integers(0, 10**6)

@@ -27,6 +27,8 @@ from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.lead import lock
 from sqla_webhooks.outbox.retention import prune
 
+pytestmark = pytest.mark.stress
+
 #: Few changes of many rows: what is added comes behind the last of its row as that is being finished.
 ROWS = (*"abcdef" * 3, "a>b", "b>a")
 DAY = 86400.0

@@ -21,6 +21,8 @@ from support.receiver import Receiver
 
 import sqla_webhooks
 
+pytestmark = pytest.mark.stress
+
 
 class Application(Objects, Endings):
     """What an application may do to rows that stand alone."""

@@ -25,7 +25,7 @@ from support.threads import Gate, aside, until
 
 from sqla_webhooks import Delivery, Drained, Webhooks, WrongState, models
 
-pytestmark = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+pytestmark = [pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True), pytest.mark.stress]
 
 RECORDS, RECORDED = "webhook_delivery.lease_token IN", "INSERT INTO webhook_attempt"
 LOCKS, WRITES = "FOR UPDATE", "UPDATE webhook_delivery"

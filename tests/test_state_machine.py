@@ -26,6 +26,8 @@ from support.receiver import Receiver
 
 import sqla_webhooks.models
 
+pytestmark = pytest.mark.stress
+
 PATIENT = settings(
     deadline=None,
     stateful_step_count=40,

@@ -7,8 +7,9 @@ Each function brings what may be given in several forms into one, and raises
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -41,7 +42,21 @@ def hosts(given: Collection[Any], name: str) -> frozenset[str]:
         if not one.isascii():
             message = f"{name} has {one!r}: write it as it is on the wire, like 'xn--bcher-kva.example'"
             raise ConfigurationError(message)
+        if not _HOST.fullmatch(one) and not _is_address(one):
+            message = f"{name} has {one!r}: write the whole name of one host, without scheme, port and wildcard"
+            raise ConfigurationError(message)
     return frozenset(one.lower().rstrip(".") for one in given)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+_HOST = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def ports(given: Collection[Any], name: str) -> frozenset[int]:

@@ -7,16 +7,18 @@ import re
 # A name says secret if one of its words, or two in a row, is on the list, in the singular or the plural.
 _SECRET_WORDS = frozenset(
     {
-        *("password", "passwd", "passphrase", "passcode", "pwd", "pin", "otp", "totp", "credential"),
-        *("secret", "token", "apikey", "salt", "ssn", "cvv", "cvc"),
+        *("password", "passwd", "passphrase", "passcode", "pwd", "pw", "pin", "otp", "totp", "mfa", "jwt"),
+        *("credential", "secret", "token", "apikey", "salt", "ssn", "cvv", "cvc"),
     }
 )
 _SECRET_PAIRS = frozenset(
     {
         *("api_key", "private_key", "secret_key", "access_key", "signing_key", "encryption_key", "auth_key"),
-        *("recovery_code", "backup_code", "card_number"),
+        *("session_key", "webhook_key", "recovery_code", "backup_code", "reset_code", "card_number"),
     }
 )
+# These anywhere, for names whose words nobody has parted: `passwordhash`, `clientsecret`.
+_SECRET_PARTS = ("password", "passwd", "secret", "apikey", "privatekey")
 
 # "OrderLine" is Order|Line, "APIKey2" is API|Key2.
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -33,4 +35,8 @@ def says_secret(name: str) -> bool:
     words = snake_case(name).split("_")
     singular = [word.removesuffix("s") for word in words]
     pairs = {f"{first}_{second}" for first, second in zip(words, singular[1:], strict=False)}
-    return not _SECRET_WORDS.isdisjoint(singular) or not _SECRET_PAIRS.isdisjoint(pairs)
+    return (
+        not _SECRET_WORDS.isdisjoint(singular)
+        or not _SECRET_PAIRS.isdisjoint(pairs)
+        or any(part in name.lower() for part in _SECRET_PARTS)
+    )

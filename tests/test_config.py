@@ -236,6 +236,18 @@ def test_a_host_is_allowed_as_it_is_on_the_wire() -> None:
     assert "like 'xn--bcher-kva.example'" in refused(allow_hosts=["bücher.example"])
 
 
+@pytest.mark.parametrize(
+    "value", ["*", "*.internal", "http://localhost", "localhost:8443", "10.0.0.0/8", "[::1]", "a b", "user@host"]
+)
+def test_what_is_no_whole_name_of_a_host_is_refused(value: str) -> None:
+    said = refused(allow_hosts=["hooks.internal", value])
+    assert said == f"allow_hosts has {value!r}: write the whole name of one host, without scheme, port and wildcard"
+
+
+def test_a_host_that_is_allowed_may_be_an_address() -> None:
+    assert settings(allow_hosts=["10.0.0.1", "fd00::1"]).allow_hosts == {"10.0.0.1", "fd00::1"}
+
+
 def test_networks_that_are_denied_are_networks_too() -> None:
     assert settings(deny_networks=["203.0.113.7"]).deny_networks == (ip_network("203.0.113.7/32"),)
     assert refused(deny_networks=["everything"]).startswith("deny_networks has 'everything', which is no network: ")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sqla_webhooks
-from sqla_webhooks import Endpoints, Settings, Webhooks, errors
+from sqla_webhooks import Endpoints, Settings, Webhooks, errors, subscriptions
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -25,6 +25,7 @@ KNOWN = {
     *(f"{name}()" for name in (*vars(Webhooks), *vars(Endpoints), *sqla_webhooks.__all__)),
     *(f"endpoints.{name}()" for name in vars(Endpoints)),
     *(f"webhooks.{name}" for name in Webhooks.__annotations__),
+    *subscriptions.OPERATIONAL,
     "print(webhooks.describe())",
     "replay_guard",
     "rate_limit",

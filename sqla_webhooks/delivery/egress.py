@@ -79,7 +79,7 @@ class EgressPolicy:
         """
         target = urls.parse(url)
         if wrong := self._wrong_with(target):
-            raise InvalidURL(wrong)
+            raise InvalidURL("; ".join(filter(None, wrong)))
         if self._refuses(target.host):
             raise InvalidURL(self._refusal(target.host))
         return url
@@ -97,7 +97,7 @@ class EgressPolicy:
             message = f"the URL cannot be used: {error}"
             raise Blocked(message) from error
         if wrong := self._wrong_with(target):
-            message = f"the egress policy forbids it: {wrong}"
+            message = f"the egress policy forbids it: {wrong[0]}"  # and no word of settings: tenants read it
             raise Blocked(message)
         if self.proxy is not None and self._refuses(target.host):
             raise _blocked(target.host)
@@ -164,17 +164,18 @@ class EgressPolicy:
             allowing = f'install(..., allow_networks=["{host}"])'
         return f"{host} is not a public address; to send there, name it in {allowing}"
 
-    def _wrong_with(self, target: Target) -> str:
-        """What of the scheme and the port is not allowed; nothing if they are."""
+    def _wrong_with(self, target: Target) -> tuple[str, str] | None:
+        """What of the scheme and the port is not allowed, and the setting that would allow it, if one does."""
         scheme, port = target.scheme, target.port
         if scheme != "https" and not (scheme == "http" and self.allow_http):
-            hint = "; install(..., allow_http=True) allows plain http" if scheme == "http" else ""
-            return f"the URL must start with https://, not {scheme}://{hint}"
+            hint = "install(..., allow_http=True) allows plain http" if scheme == "http" else ""
+            return f"the URL must start with https://, not {scheme}://", hint
         if self.ports is not None:
-            return "" if port in self.ports else f"port {port} is not among the ports that requests may go to"
+            return None if port in self.ports else (f"port {port} is not among the ports that requests may go to", "")
         if port in _SERVICES or (port < _FIRST_OF_ANYBODY and port not in _WEB):
-            return f"port {port} is not one of the web's; install(..., egress_ports=[443, {port}]) allows it"
-        return ""
+            hint = f"install(..., egress_ports=[443, {port}]) allows it, and no others than these"
+            return f"port {port} is not one of the web's", hint
+        return None
 
 
 def _is_in(address: Address, networks: Iterable[Network]) -> bool:

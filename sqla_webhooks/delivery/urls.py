@@ -23,7 +23,7 @@ LONGEST_URL = 2048
 _LONGEST_HOST, _LONGEST_LABEL = 253, 63
 
 #: Names that lead to this machine or into this network, by RFC 6761, 6762 and 8375 or by habit.
-_INSIDE = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home.arpa")
+_INSIDE = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home.arpa", "svc")
 
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 #: As names are on the wire: letters of other scripts are encoded by then.
@@ -76,8 +76,8 @@ def is_this_machine(host: str) -> bool:
 
 
 def leads_inside(host: str) -> bool:
-    """Whether a name says itself that it is not of the internet."""
-    return any(_is_under(host, name) for name in _INSIDE)
+    """Whether a name says itself that it is not of the internet: by where it ends, or by having one part only."""
+    return "." not in host or any(_is_under(host, name) for name in _INSIDE)
 
 
 def _is_under(host: str, name: str) -> bool:

@@ -47,12 +47,13 @@ NAMES = (
     *("localhost", "LOCALHOST", "LocalHost", "localhost.", "LOCALHOST.", "localhost.localdomain", "a.localhost"),
     *("metadata.google.internal", "metadata.google.internal.", "instance-data.ec2.internal", "host.docker.internal"),
     *("kubernetes.default.svc.cluster.local", "printer.local", "router.lan", "wiki.intranet", "nas.home.arpa"),
+    *("metadata", "kubernetes", "db", "ip6-localhost", "kubernetes.default.svc"),
 )
 
 #: Names that say nothing, and lead inside by what a name server answers.
 PUBLIC_NAMES = (
     *("localtest.me", "lvh.me", "127.0.0.1.nip.io", "127-0-0-1.sslip.io", "169.254.169.254.nip.io", "10.0.0.1.xip.io"),
-    *("metadata.partner.example", "metadata", "kubernetes", "db", "ip6-localhost", "xn--bcher-kva.example"),
+    *("metadata.partner.example", "kubernetes.partner.example", "xn--bcher-kva.example"),
 )
 
 #: Of IPv4.

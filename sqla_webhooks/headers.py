@@ -18,6 +18,7 @@ from sqla_webhooks.errors import InvalidHeaders
 #: Characters of a name and of a value; headers; bytes of them all, as they are on the wire.
 LONGEST_NAME, LONGEST_VALUE, MOST, LARGEST = 100, 4096, 20, 8192
 
+_NO_LETTER = re.compile(r"[^a-z0-9]")
 # A token, by RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Printable ASCII, with spaces and tabs inside.
@@ -30,7 +31,12 @@ _FRAMING = (
     *("content-*", "proxy", "proxy-*"),
 )
 _OURS = ("accept-encoding", "user-agent", "date", "webhook-*")
-_ORIGIN = ("via", "forwarded", "x-forwarded-*", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip")
+# By which servers and their frameworks are told, by what stands before them, whose request it is.
+_ORIGIN = (
+    *("via", "forwarded", "forwarded-for", "x-forwarded", "x-forwarded-*", "x-envoy-*", "x-host", "x-url-scheme"),
+    *("client-ip", "true-client-ip", "fastly-client-ip", "cf-connecting-*", "x-client-ip", "x-cluster-client-ip"),
+    *("x-real-ip", "x-remote-ip", "x-remote-addr", "x-originating-ip", "x-proxyuser-ip", "x-azure-clientip"),
+)
 _STATE = ("cookie", "cookie2")
 # By which the metadata services of clouds know that a request is meant for them.
 _METADATA = (
@@ -86,8 +92,8 @@ def _check_name(name: Any) -> None:
     if len(name) > LONGEST_NAME:
         message = f"the header {name[:LONGEST_NAME]!r}… has {len(name)} characters in its name: {LONGEST_NAME} may be"
         raise InvalidHeaders(message)
-    # A server that hands headers on as variables takes _ for -.
-    plain = name.lower().replace("_", "-")
+    # A server that hands headers on as variables takes _ for -, and some take whatever is no letter for it.
+    plain = _NO_LETTER.sub("-", name.lower())
     if plain in _EXACT or plain.startswith(_BEGINNINGS):
         message = (
             f"the header {name!r} cannot be set: its name belongs to the request itself, or to what stands between"

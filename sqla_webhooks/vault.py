@@ -108,9 +108,9 @@ def _ciphers(keys: Sequence[str]) -> tuple[Any, Any]:
     """That of the first key, and that of all."""
     try:
         from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415  # who gives no keys need not have it
-    except ImportError:
+    except ImportError as error:  # it may be there, and lack something itself: the cause says so
         message = 'encryption_keys needs the cryptography package: pip install "sqla_webhooks[crypto]"'
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(message) from error
     each = [Fernet(key) for key in keys]
     return each[0], MultiFernet(each)
 

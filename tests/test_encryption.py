@@ -393,17 +393,25 @@ def test_an_expired_secret_that_cannot_be_read_is_nobodys_concern(
     assert said(caplog, "delivery.credentials") == []
 
 
-def test_an_endpoint_without_a_secret_is_sent_nothing(
-    by: By, sessions: Sessions, receiver: Receiver, engine: Engine, clock: MovedClock
+def test_an_endpoint_without_a_secret_is_sent_nothing_and_the_log_says_so(
+    by: By,
+    sessions: Sessions,
+    receiver: Receiver,
+    engine: Engine,
+    clock: MovedClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As it is if somebody has been at the table."""
     webhooks = by(NEW)
     endpoint = create(webhooks, receiver)
     with engine.begin() as connection:
         connection.execute(models.secret.delete())
-    put(sessions, "a")
+    put(sessions, "a", "b")
     webhooks.drain()
     assert receiver.received == []
+    (line,) = said(caplog, "delivery.credentials")
+    assert line.levelno == logging.ERROR
+    assert line.getMessage().startswith(f"endpoint {endpoint.id}: its requests cannot be signed, and wait: ")
     (attempt,) = webhooks.deliveries.attempts(1)
     assert (attempt.reason, attempt.detail) == (
         "signing",

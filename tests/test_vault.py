@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +132,18 @@ def test_without_the_package_keys_are_refused_and_nothing_else_is(monkeypatch: p
     assert Vault().open(Vault().seal(TEXT)) == TEXT
     with pytest.raises(ConfigurationError, match="got no encryption_keys"):
         Vault().open(sealed)
+
+
+def test_of_a_package_that_is_there_and_broken_the_cause_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "cryptography.py").write_text("raise ImportError('libssl.so.3: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        Vault([NEW])
+    assert "libssl.so.3" in str(caught.value.__cause__)
 
 
 def test_a_repr_shows_no_key() -> None:

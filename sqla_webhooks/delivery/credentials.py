@@ -15,6 +15,8 @@ from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
 
+_NONE_VALID = "the endpoint has no secret that is valid: rotate_secret() gives it one"
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -37,8 +39,7 @@ class Credentials:
         """
         live = [one.value for one in self.secrets if one.is_live(now)]
         if not live:
-            message = "the endpoint has no secret that is valid: rotate_secret() gives it one"
-            raise SigningFailed(message)
+            raise SigningFailed(_NONE_VALID)
         return live
 
 
@@ -63,15 +64,18 @@ class Opener:
         to those that know the newest.
         """
         live = [one for one in destination.secrets if one.is_live(now)]
+        if not live:
+            return self._failed(destination, _NONE_VALID)
         try:
-            newest = [self._opened(one) for one in live[:1]]
+            newest = self._opened(live[0])
             added = {} if destination.headers is None else headers.read(self._vault.open(destination.headers))
         except (ConfigurationError, InvalidHeaders) as error:
-            failed = SigningFailed(str(error))
-        else:
-            return Credentials((*newest, *self._older(destination, live[1:])), added)
-        self._say(destination, logging.ERROR, f"its requests cannot be signed, and wait: {failed}")
-        return failed
+            return self._failed(destination, str(error))
+        return Credentials((newest, *self._older(destination, live[1:])), added)
+
+    def _failed(self, destination: Destination, why: str) -> SigningFailed:
+        self._say(destination, logging.ERROR, f"its requests cannot be signed, and wait: {why}")
+        return SigningFailed(why)
 
     def _older(self, destination: Destination, secrets: list[Secret]) -> list[Secret]:
         opened, problem = [], ""

@@ -118,7 +118,7 @@ class Endpoints:
 
         Raises:
             InvalidURL, InvalidSubscription, InvalidHeaders: The message says what to write instead.
-            EndpointError: The secret is not one.
+            EndpointError: Another argument cannot be; the message says which, and never repeats a secret.
             ConfigurationError: *session* is one of another database.
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
@@ -185,7 +185,7 @@ class Endpoints:
         now on.
 
         Raises:
-            InvalidURL, InvalidSubscription, InvalidHeaders, NotFound: As for `create()` and `get()`.
+            InvalidURL, InvalidSubscription, InvalidHeaders, EndpointError, NotFound: As for `create()` and `get()`.
             ConfigurationError, DatabaseBusy: As for `create()`.
         """
         given.check_id(id)

@@ -10,6 +10,9 @@ from sqla_webhooks.events import Endpoint
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
+#: Characters: MariaDB's TEXT ends at 64 KiB, which its letters may fill four bytes each.
+LONGEST_DESCRIPTION = 10_000
+
 #: One request in some 28 hours; and more than any relay sends.
 _SLOWEST, _FASTEST = 0.00001, 1_000_000
 
@@ -25,9 +28,17 @@ def check_id(given: Any) -> None:
 
 
 def check_description(given: Any) -> None:
-    if not isinstance(given, str) or _NO_TEXT.search(given):
-        message = f"description is {given!r}: give a text, without NUL and lone surrogates, which no database takes"
+    if not isinstance(given, str):
+        message = f"description is {given!r}: give a text"
         raise ConfigurationError(message)
+    problem = ""
+    if len(given) > LONGEST_DESCRIPTION:
+        problem = f"has {len(given):,} characters: {LONGEST_DESCRIPTION:,} are allowed"
+    elif _NO_TEXT.search(given):
+        problem = "has NUL or a lone surrogate in it, which no database takes: leave it out"
+    if problem:
+        message = f"description {problem}"
+        raise EndpointError(message)
 
 
 def check_ordering(given: Any) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
+from support.databases import Database
+from support.local import Install
 from support.receiver import Receiver
 from support.shop import Product
 
@@ -299,6 +301,34 @@ def test_what_is_no_session_is_refused(webhooks: Webhooks, engine: Engine) -> No
     nothing: Any = None
     with pytest.raises(ConfigurationError, match="description is None"):
         webhooks.endpoints.create(URL, events=["*"], description=nothing)
+
+
+@pytest.mark.parametrize(
+    ("description", "says"),
+    [
+        ("\0", "NUL or a lone surrogate"),
+        ("\ud800", "NUL or a lone surrogate"),
+        ("é" * 10_001, "10,001 characters: 10,000 are allowed"),
+    ],
+)
+def test_a_description_that_some_database_cannot_take_is_refused(
+    webhooks: Webhooks, description: str, says: str
+) -> None:
+    endpoint = webhooks.endpoints.create(URL, events=["*"], description="before")
+    with pytest.raises(EndpointError, match=says) as caught:
+        webhooks.endpoints.create(URL, events=["*"], description=description)
+    assert len(str(caught.value)) < 100
+    with pytest.raises(EndpointError, match=says):
+        webhooks.endpoints.update(endpoint.id, description=description)
+    assert [one.description for one in webhooks.endpoints.list()] == ["before"]
+
+
+def test_the_longest_description_is_kept_on_every_database(database: Database, install: Install) -> None:
+    longest = "\U0001f600" * 10_000
+    with database.patient.engine() as engine:
+        webhooks = install(sessionmaker(engine), deliver=False)
+        endpoint = webhooks.endpoints.create(URL, events=["*"], description=longest)
+        assert webhooks.endpoints.get(endpoint.id).description == longest
 
 
 def test_a_session_of_another_database_is_refused(webhooks: Webhooks) -> None:

@@ -88,6 +88,16 @@ def test_a_thin_body_has_the_key_and_says_that_it_is_not_whole() -> None:
     )
 
 
+def test_a_thin_body_says_what_the_key_was() -> None:
+    given = event(
+        operation=Operation.UPDATE,
+        data={"status": "paid", "id": 8},
+        changes={"status": {"from": "pending", "to": "paid"}, "id": {"from": 7, "to": 8}},
+    )
+    body = Standard().thin_body(given, key=("id",), encoding=TABLE)
+    assert body.endswith(b'"data":{"id":8},"changes":{"id":{"from":7,"to":8}},"truncated":true}')
+
+
 def test_an_update_without_known_changes_says_so() -> None:
     body = Standard().body(event(operation=Operation.UPDATE, changes={}), encoding=TABLE)
 

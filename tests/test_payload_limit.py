@@ -139,6 +139,19 @@ def test_a_key_of_several_parts_is_whole(small: Webhooks, sessions: Sessions, re
     assert (seat["resource_id"], seat["data"], seat["truncated"]) == ("A,3", {"row": "A", "number": 3}, True)
 
 
+def test_of_a_row_that_changes_its_key_the_old_one_is_told(
+    small: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    with sessions.begin() as session:
+        session.add(Product(sku="a", name=name_of(LEAST)))
+    with sessions.begin() as session:
+        session.get_one(Product, "a").sku = "b"
+    small.drain()
+
+    moved = receiver.events("product.updated")[0]
+    assert (moved["data"], moved["changes"]) == ({"sku": "b"}, {"sku": {"from": "a", "to": "b"}})
+
+
 def test_a_key_that_is_too_large_by_itself_is_sent_all_the_same(
     small: Webhooks, sessions: Sessions, receiver: Receiver, told: Told
 ) -> None:
@@ -424,6 +437,21 @@ def test_an_event_that_the_database_cannot_take_is_thin_and_holds_up_no_other(
     (one,) = told
     assert one["size"] > 14 * MEGABYTE
     assert one["limit"] == (packet - 65536) // 2
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_an_enricher_that_makes_the_key_too_large_holds_up_no_other(
+    papers: Sessions, install: Install, receiver: Receiver
+) -> None:
+    webhooks = install(papers, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    webhooks.enricher(Paper)(lambda paper, payload: payload.update(id=paper.text * (9 * MEGABYTE)))
+    written(papers, "a", "")
+    webhooks.drain()
+
+    first, second = receiver.events()
+    assert (first["resource_id"], first["data"], first["truncated"]) == ("1", {}, True)
+    assert second["data"] == {"id": "", "text": ""}
 
 
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)

@@ -7,7 +7,7 @@ are made anew for every attempt, since the timestamp is that of the attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -49,10 +49,12 @@ class Standard:
             content["links"] = event.links
         return encoding.dumps(content)
 
-    def thin_body(self, event: Event, *, key: Iterable[str], encoding: Encoding) -> bytes:
-        """The same without what is in the row, but for the attributes of its *key*."""
-        data = {name: event.data[name] for name in key if name in event.data}
-        return encoding.dumps({**_envelope(event, data), "truncated": True})
+    def thin_body(self, event: Event, *, key: Collection[str], encoding: Encoding) -> bytes:
+        """The same without what is in the row, but for the attributes of its *key*, and what they were before."""
+        content = _envelope(event, _only(key, event.data))
+        if changes := _only(key, event.changes or {}):  # or nobody could tell which row has another key now
+            content["changes"] = changes
+        return encoding.dumps({**content, "truncated": True})
 
     def request(self, claim: Claim, credentials: Credentials, *, now: datetime) -> Request:
         """
@@ -74,6 +76,10 @@ class Standard:
         taken = {name.lower() for name in ours}
         theirs = {name: value for name, value in credentials.headers.items() if name.lower() not in taken}
         return Request(claim, ours | theirs, claim.payload)
+
+
+def _only(names: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
 
 
 def _envelope(event: Event, data: dict[str, Any]) -> dict[str, Any]:

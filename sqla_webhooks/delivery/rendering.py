@@ -60,5 +60,12 @@ class Rendering:
         size = len(body)
         if size <= limit:
             return Message(event, body)
+        return Message(event, self._thin(event), full_size=size)
+
+    def _thin(self, event: Event) -> bytes:
         key = self._resources.key(event.resource, event.table)
-        return Message(event, self._dialect.thin_body(event, key=key, encoding=self._encoding), full_size=size)
+        body = self._dialect.thin_body(event, key=key, encoding=self._encoding)
+        if len(body) <= self._database.largest_value:
+            return body
+        # An enricher has put something else into the key.
+        return self._dialect.thin_body(event, key=(), encoding=self._encoding)

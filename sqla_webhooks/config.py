@@ -123,7 +123,8 @@ class Settings:
     Attributes:
         batch_window: Seconds that the relay lets changes gather after a commit has woken it; a turn that is under way
             may take them earlier.
-        batch_size: How many outbox rows one turn of the relay takes, about: it takes whole transactions.
+        batch_size: How many outbox rows one turn of the relay takes, about: it takes whole transactions, and fewer
+            rows where they have more than 16 MiB.
         poll_interval: Seconds between looks at the database when nothing has woken the relay.
         concurrency: Requests in flight in this process. Of retries, and to endpoints of which it is not known that they
             answer, half as many.

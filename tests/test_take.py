@@ -24,7 +24,7 @@ from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.encoding import TABLE
 from sqla_webhooks.events import Change, Operation
 from sqla_webhooks.outbox import sheet
-from sqla_webhooks.outbox.take import Batch, take
+from sqla_webhooks.outbox.take import BYTES, Batch, take
 from sqla_webhooks.outbox.write import write
 
 
@@ -160,6 +160,33 @@ def test_not_more_than_a_batch_is_taken_where_transactions_are_small(connection:
     assert [row.transaction for row in take(connection, 4).rows] == ["t0", "t1", "t2", "t3"]
 
 
+def write_large(connection: Connection, *transactions: str) -> None:
+    """A row of a third of what a turn takes for each, and a little more."""
+    for name in transactions:
+        change = Change("order", Operation.CREATE, (name,), {"n": "x" * (BYTES // 3)})
+        write(connection, [sheet.run_of(change)], transaction=name, captured_at=START, encoding=TABLE)
+
+
+def test_not_more_is_taken_than_goes_into_memory(connection: Connection) -> None:
+    write_large(connection, "t0", "t1", "t2", "t3")
+    found = take(connection, 100)
+    assert ([row.transaction for row in found.rows], found.more) == (["t0", "t1"], True)
+
+
+def test_a_transaction_of_more_bytes_than_a_turn_takes_is_taken_whole(connection: Connection) -> None:
+    write_large(connection, *["t0"] * 5, "t1")
+    found = take(connection, 100)
+    assert ([row.transaction for row in found.rows], found.more) == (["t0"] * 5, True)
+
+
+def test_a_row_of_more_bytes_than_a_turn_takes_is_taken(connection: Connection) -> None:
+    change = Change("order", Operation.CREATE, (1,), {"n": "x" * BYTES})
+    write(connection, [sheet.run_of(change)], transaction="t0", captured_at=START, encoding=TABLE)
+    write_large(connection, "t1")
+    found = take(connection, 100)
+    assert ([row.transaction for row in found.rows], found.more) == (["t0"], True)
+
+
 def spoil(connection: Connection, *numbers: int) -> None:
     """Make rows such that this version cannot read them; by their place, from 1."""
     ids = connection.execute(select(models.outbox.c.id).order_by(models.outbox.c.id)).scalars().all()
@@ -209,11 +236,11 @@ def test_rows_that_another_relay_takes_between_two_looks(connection: Connection)
     @event.listens_for(connection, "before_cursor_execute")
     def another(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
         statements.append(statement)
-        if len(statements) == 3:  # as `take` comes to read up to the end of the first to end
+        if len(statements) == 4:  # as `take` comes to read up to the end of the first to end
             cursor.execute("DELETE FROM webhook_outbox")
 
     assert take(connection, 2) == Batch([], more=False)
-    assert len(statements) >= 3
+    assert len(statements) >= 4
 
 
 #: A transaction changes a row, or commits; and how many rows the relay takes afterwards, 0 if it has no turn.

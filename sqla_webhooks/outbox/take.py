@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -15,6 +16,10 @@ from sqla_webhooks.outbox.database import chunks
 
 _outbox = models.outbox
 
+#: Bytes that the rows of one turn may have, unless a transaction has more: they are in memory several times over.
+BYTES = 16 * 1024 * 1024
+
+_SIZES = select(_outbox.c.id, func.length(_outbox.c.changes).label("size")).order_by(_outbox.c.id)
 _ROWS = select(_outbox.c.id, _outbox.c.transaction_id, _outbox.c.captured_at, _outbox.c.changes).order_by(_outbox.c.id)
 
 
@@ -31,7 +36,7 @@ class Batch:
 
 def take(connection: Connection, limit: int) -> Batch:
     """
-    The rows to relay next, about *limit* of them.
+    The rows to relay next, about *limit* of them, or as many as `BYTES` are.
 
     Whole transactions, since what a row came to is known only at the end of
     its transaction; and none before another that came first. Two transactions
@@ -43,9 +48,10 @@ def take(connection: Connection, limit: int) -> Batch:
     reader = _Reader()
     after: int | None = None
     while True:  # beyond rows that cannot be read, if there is nothing else
+        some = _fitting(connection, limit, after=after)
         query = _ROWS if after is None else _ROWS.where(_outbox.c.id > after)
-        found = connection.execute(query.limit(limit)).all()
-        more = len(found) == limit
+        found = connection.execute(query.limit(some)).all()
+        more = len(found) == some
         rows = looked = reader.read(found)
         if more and rows:
             rows = _whole(connection, rows, last=found[-1].id, reader=reader)
@@ -53,6 +59,14 @@ def take(connection: Connection, limit: int) -> Batch:
             return Batch(rows, more, frozenset(reader.unreadable))
         if not looked:
             after = found[-1].id
+
+
+def _fitting(connection: Connection, limit: int, *, after: int | None) -> int:
+    """How many of the next *limit* rows are to be read at once, by their sizes; at least one."""
+    query = _SIZES if after is None else _SIZES.where(_outbox.c.id > after)
+    sizes = [row.size for row in connection.execute(query.limit(limit))]
+    fitting = sum(total <= BYTES for total in accumulate(sizes))
+    return limit if fitting == len(sizes) else max(fitting, 1)
 
 
 def _whole(connection: Connection, rows: Sequence[OutboxRow], *, last: int, reader: _Reader) -> list[OutboxRow]:

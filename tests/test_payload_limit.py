@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Text, event
+from sqlalchemy import Engine, Text, event
 from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -31,7 +32,7 @@ from sqla_webhooks.delivery.dialects import Standard
 from sqla_webhooks.encoding import TABLE
 from sqla_webhooks.events import Endpoint, Health, Verdict
 from sqla_webhooks.operational import dead, disabled
-from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, by_bytes
+from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, pieces
 
 Sessions = sessionmaker[Session]
 
@@ -387,23 +388,51 @@ def test_what_comes_in_many_transactions_goes_through_too(
     assert [len(one["data"]["text"]) for one in receiver.events()] == [MEGABYTE // 2 - 500] * 24
 
 
-def test_no_statement_carries_more_than_it_should(papers: Sessions, install: Install, receiver: Receiver) -> None:
-    webhooks = install(papers, deliver=False)
-    webhooks.endpoints.create(receiver.url(), events=["*"])
+@contextmanager
+def carried(engine: Engine) -> Iterator[list[int]]:
+    """The bytes of the values of each statement that writes what may be large."""
     carried: list[int] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: object) -> None:
         if statement.startswith(("INSERT INTO webhook_event", "INSERT INTO webhook_outbox")):
             carried.append(_bytes_in(parameters))
 
-    event.listen(webhooks.engine, "before_cursor_execute", note)
-    written(papers, *["x" * (MEGABYTE - 500)] * 12)
-    webhooks.drain()
-    event.remove(webhooks.engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", note)
+    yield carried
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def test_no_statement_carries_more_than_it_should(papers: Sessions, install: Install, receiver: Receiver) -> None:
+    webhooks = install(papers, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    with carried(webhooks.engine) as statements:
+        written(papers, *["x" * (MEGABYTE - 500)] * 12)
+        webhooks.drain()
 
     assert len(receiver.received) == 12
-    assert len(carried) >= 6
-    assert max(carried) <= STATEMENT_BYTES
+    assert len(statements) >= 6
+    assert max(statements) <= STATEMENT_BYTES
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_nor_more_than_the_database_says(papers: Sessions, install: Install, receiver: Receiver) -> None:
+    """As one does that was told to take a mebibyte."""
+    webhooks = install(papers, deliver=False)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    packet = 2**20
+
+    @event.listens_for(webhooks.engine, "before_cursor_execute", retval=True)
+    def say(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: object) -> tuple[str, Any]:
+        return statement.replace("@@max_allowed_packet", str(packet)), parameters
+
+    with carried(webhooks.engine) as statements:
+        written(papers, *["x" * 100_000] * 12)
+        written(papers, *["x" * 100] * 12)  # whose sizes are not worth a question
+        webhooks.drain()
+
+    assert len(receiver.received) == 24
+    assert len(statements) >= 6
+    assert max(statements) <= (packet - 65536) // 2
 
 
 def _bytes_in(parameters: Any) -> int:
@@ -473,9 +502,9 @@ def test_a_row_that_the_outbox_cannot_take_fails_the_flush(
 @given(st.lists(st.integers(0, 2 * STATEMENT_BYTES)))
 @example([STATEMENT_BYTES // 2] * 4)
 def test_pieces_are_as_large_as_they_may_be(sizes: list[int]) -> None:
-    pieces = [list(one) for one in by_bytes(sizes, int)]
+    found = [list(one) for one in pieces(sizes, size=int, most=STATEMENT_BYTES)]
 
-    assert [size for piece in pieces for size in piece] == sizes
-    assert all(len(piece) == 1 or sum(piece) <= STATEMENT_BYTES for piece in pieces)
-    assert all(sum(piece) + after[0] > STATEMENT_BYTES for piece, after in pairwise(pieces))
-    assert [] not in pieces
+    assert [size for piece in found for size in piece] == sizes
+    assert all(len(piece) == 1 or sum(piece) <= STATEMENT_BYTES for piece in found)
+    assert all(sum(piece) + after[0] > STATEMENT_BYTES for piece, after in pairwise(found))
+    assert [] not in found

@@ -30,7 +30,7 @@ from sqla_webhooks import async_sessions, models
 from sqla_webhooks.errors import ConfigurationError, DatabaseBusy
 from sqla_webhooks.outbox.bridge import Bridge
 from sqla_webhooks.outbox.guard import Guard
-from sqla_webhooks.outbox.sizes import LARGEST_VALUE, largest_in
+from sqla_webhooks.outbox.sizes import largest_value
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -163,14 +163,11 @@ class Database:
         Bytes that one value may have, so that a statement can carry it, however the driver writes it.
 
         Raises:
-            DBAPIError: The database failed; it is asked once, if it is MySQL or MariaDB.
+            DBAPIError: The database failed; it is asked once.
         """
         if self._largest_value is None:
-            largest = LARGEST_VALUE
-            if self._engine.dialect.name in ("mysql", "mariadb"):
-                with self.read() as connection:
-                    largest = largest_in(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
-            self._largest_value = largest
+            with self.read() as connection:
+                self._largest_value = largest_value(connection)
         return self._largest_value
 
     @contextmanager

@@ -13,7 +13,7 @@ from sqla_webhooks import encoding, models
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import queue, subscribed
 from sqla_webhooks.outbox.database import chunks
-from sqla_webhooks.outbox.sizes import by_bytes
+from sqla_webhooks.outbox.sizes import BESIDE_ROW, by_bytes
 from sqla_webhooks.subscriptions import Patterns
 
 _event, _endpoint = models.event, models.endpoint
@@ -118,13 +118,13 @@ class Publication:
 def _insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Insert in order, so that the database's numbers say the order; public id to number."""
     numbers: dict[str, int] = {}
-    for some in by_bytes(rows, _size):
+    for some in by_bytes(connection, rows, size=_size):
         numbers |= _insert_some(connection, some)
     return numbers
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    return len(row["payload"]) + len(row["resource_id"])
+    return len(row["payload"]) + len(row["resource_id"]) + BESIDE_ROW
 
 
 def _insert_some(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from sqla_webhooks import models
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
-from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, by_bytes
+from sqla_webhooks.outbox.sizes import BESIDE_ROW, by_bytes, fits
 
 #: A flush of more changes than this, or of more bytes than fit a statement, is split.
 CHANGES_PER_ROW = 500
@@ -41,34 +41,30 @@ def write(
     Raises:
         OutboxWriteError: The database refused; the flush must fail with it.
     """
-    rows = [
-        {
-            "transaction_id": transaction,
-            "captured_at": captured_at,
-            "changes": text,
-        }
-        for piece in sheet.pieces(runs, CHANGES_PER_ROW)
-        for text in _texts(piece, encoding=encoding)
-    ]
     try:
-        for some in by_bytes(rows, _size):
+        rows = [
+            {"transaction_id": transaction, "captured_at": captured_at, "changes": text}
+            for piece in sheet.pieces(runs, CHANGES_PER_ROW)
+            for text in _texts(connection, piece, encoding=encoding)
+        ]
+        for some in by_bytes(connection, rows, size=_size):
             connection.execute(_INSERT, some)
     except SQLAlchemyError as error:
         raise _refused(connection, error) from error
 
 
-def _texts(piece: Sequence[sheet.Run], *, encoding: Encoding) -> Iterator[bytes]:
+def _texts(connection: Connection, piece: Sequence[sheet.Run], *, encoding: Encoding) -> Iterator[bytes]:
     """*piece* as JSON; in several parts, if one statement could not carry it. A change is never parted."""
     text = sheet.written(piece, encoding=encoding)
-    if len(text) <= STATEMENT_BYTES or (count := sum(len(run) for _, run in piece)) == 1:
+    if (count := sum(len(run) for _, run in piece)) == 1 or fits(connection, len(text)):
         yield text
         return
     for half in sheet.pieces(piece, -(-count // 2)):
-        yield from _texts(half, encoding=encoding)
+        yield from _texts(connection, half, encoding=encoding)
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    return len(row["changes"])
+    return len(row["changes"]) + BESIDE_ROW
 
 
 def take_write_lock(connection: Connection) -> None:

@@ -78,7 +78,7 @@ from sqla_webhooks.events import (
 )
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.plugin import Webhooks, install
-from sqla_webhooks.progress import Progress, Pruned
+from sqla_webhooks.progress import Progress, Pruned, Reencrypted
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.signals import (
     dead,
@@ -128,6 +128,7 @@ __all__ = [
     "OutboxWriteError",
     "Progress",
     "Pruned",
+    "Reencrypted",
     "Replayed",
     "Retention",
     "SecretState",

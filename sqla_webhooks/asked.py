@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.errors import ConfigurationError, NotFound
 from sqla_webhooks.events import DeliveryState
 
 #: As `DeliveryState`, or in a word.
 State: TypeAlias = DeliveryState | Literal["pending", "delivered", "dead", "held", "cancelled"]
 Unfinished: TypeAlias = DeliveryState | Literal["pending", "held", "dead"]
+
+#: What no database takes in a text.
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 #: More rows than anybody can want at once, and few enough for every database's LIMIT.
 _MOST = 2**31 - 1
@@ -35,21 +39,32 @@ def state_of(given: object, among: Collection[DeliveryState] = tuple(DeliverySta
 
 
 def check_number(given: object) -> None:
-    if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < 2**63:
+    if not isinstance(given, int) or isinstance(given, bool):
         message = f"a delivery is named by its number, not by {_kind(given)}: write delivery.id"
         raise ConfigurationError(message)
+    if not 0 <= given < 2**63:  # of which some databases make an error
+        message = f"no delivery has the number {given}"
+        raise NotFound(message)
 
 
 def check_event_id(given: object) -> None:
     if not isinstance(given, str):
         message = f"an event is named by its id, a text like 'evt_…', not by {_kind(given)}"
         raise ConfigurationError(message)
+    _check_text(given, "event")
 
 
 def check_endpoint_id(given: object) -> None:
     if not isinstance(given, str):
         message = f"an endpoint is named by its id, a text like 'ep_…', not by {_kind(given)}: write endpoint.id"
         raise ConfigurationError(message)
+    _check_text(given, "endpoint")
+
+
+def _check_text(given: str, what: str) -> None:
+    if NO_TEXT.search(given):  # of which some databases make an error
+        message = f"no {what} has the id {given!r}"
+        raise NotFound(message)
 
 
 def check_limit(given: object) -> None:
@@ -64,6 +79,9 @@ def check_texts(**texts: object) -> None:
         if given is not None and not isinstance(given, str):
             message = f"{name} is {_kind(given)}: give a text like {_EXAMPLES[name]!r}"
             raise ConfigurationError(message)
+        if given is not None and NO_TEXT.search(given):
+            message = f"{name} is {given!r}: there can be none, for no database takes such text"
+            raise NotFound(message)
 
 
 def check_times(**times: object) -> None:

@@ -97,7 +97,7 @@ class Options(TypedDict, total=False):
     deny_networks: Several[str | Network]
     egress_ports: Several[int] | None
     egress_proxy: str | None
-    encryption_keys: list[str | bytes] | list[str] | list[bytes] | tuple[str | bytes, ...]
+    encryption_keys: list[str | bytes] | list[str] | list[bytes] | tuple[str | bytes, ...] | None
     include: Several[Any]
     exclude: Several[Any]
     names: Mapping[Any, str]
@@ -194,7 +194,7 @@ class Settings:
     egress_ports: frozenset[int] | None = None
     #: May have a password in it.
     egress_proxy: str | None = field(default=None, repr=False)
-    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    encryption_keys: tuple[str, ...] | None = field(default=None, repr=False)
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
@@ -232,12 +232,13 @@ class Settings:
             "allow_networks": allowed.networks(_several(self, "allow_networks"), "allow_networks"),
             "deny_networks": allowed.networks(_several(self, "deny_networks"), "deny_networks"),
             "allow_hosts": allowed.hosts(_several(self, "allow_hosts"), "allow_hosts"),
-            "encryption_keys": check_keys(self.encryption_keys),
             "include": _several(self, "include"),
             "exclude": _several(self, "exclude"),
             "names": _names(self.names),
             "encoders": _encoders(self.encoders),
         }
+        if self.encryption_keys is not None:
+            normal["encryption_keys"] = check_keys(self.encryption_keys)
         if self.egress_ports is not None:
             normal["egress_ports"] = allowed.ports(_several(self, "egress_ports"), "egress_ports")
         if self.egress_proxy is not None:

@@ -33,6 +33,7 @@ from sqla_webhooks.outbox import secrets
 from sqla_webhooks.outbox.database import Database, on_database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.reseal import reseal
+from sqla_webhooks.progress import Reencrypted
 from sqla_webhooks.vault import Vault
 
 T = TypeVar("T")
@@ -142,6 +143,7 @@ class Endpoints:
         )
         sealed = self._vault.seal(endpoint.secret)
         with self._transaction(session) as connection:
+            self._check_vault(connection)
             stored.add(connection, endpoint, secret=sealed, headers=self._sealed(added))
         return endpoint
 
@@ -206,6 +208,8 @@ class Endpoints:
             added = own_headers.check(headers)
             values |= {"headers": self._sealed(added), "header_names": tuple(added)}
         with self._transaction(session) as connection:
+            if headers:
+                self._check_vault(connection)
             self._change(connection, id, **values)
             return _found(stored.find(connection, id), id)
 
@@ -296,16 +300,17 @@ class Endpoints:
             return secrets.states(connection, id, now=self._clock.now())
 
     @on_database
-    def reencrypt(self) -> int:
+    def reencrypt(self) -> Reencrypted:
         """
         Encrypt by the first of `encryption_keys` all secrets and headers that are not: after a key was put before it.
 
         In short transactions, beside all else that is done meanwhile; broken
         off and called again, it goes on. What none of the keys opens is left,
-        and said in the log.
+        counted, and said in the log.
 
         Returns:
-            How many secrets, and endpoints' headers, were.
+            How many rows were rewritten, and how many cannot be read. When both are 0, the older keys are needed no
+            more.
 
         Raises:
             ConfigurationError: There are no keys.
@@ -318,6 +323,7 @@ class Endpoints:
 
     def _rotate(self, connection: Connection, public_id: str, *, secret: str, overlap: float) -> NewEndpoint:
         now = self._clock.now()
+        self._check_vault(connection)
         self._change(connection, public_id)
         secrets.rotate(
             connection,
@@ -329,6 +335,15 @@ class Endpoints:
         )
         endpoint = _found(stored.find(connection, public_id), public_id)
         return NewEndpoint(**{one.name: getattr(endpoint, one.name) for one in fields(Endpoint)}, secret=secret)
+
+    def _check_vault(self, connection: Connection) -> None:
+        """Raises `ConfigurationError` rather than lay a secret that anybody can read beside others that are sealed."""
+        if not self._vault.seals and secrets.any_sealed(connection):
+            message = (
+                "the database holds secrets that are encrypted, and install() got no encryption_keys: give it those of "
+                "the other processes"
+            )
+            raise ConfigurationError(message)
 
     def _holds(self, secret: str, sealed: str) -> bool:
         """Whether that is what was sealed; one that cannot be opened is taken for another."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from sqla_webhooks.errors import ConfigurationError, EndpointError
+from sqla_webhooks.asked import NO_TEXT
+from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
 from sqla_webhooks.events import Endpoint
-
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 #: Characters: MariaDB's TEXT ends at 64 KiB, which its letters may fill four bytes each.
 LONGEST_DESCRIPTION = 10_000
@@ -25,6 +23,9 @@ def check_id(given: Any) -> None:
         hint = ": write endpoint.id" if isinstance(given, Endpoint) else f" {given!r}"
         message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__}{hint}"
         raise ConfigurationError(message)
+    if NO_TEXT.search(given):  # of which some databases make an error
+        message = f"no endpoint has the id {given!r}"
+        raise NotFound(message)
 
 
 def check_description(given: Any) -> None:
@@ -34,7 +35,7 @@ def check_description(given: Any) -> None:
     problem = ""
     if len(given) > LONGEST_DESCRIPTION:
         problem = f"has {len(given):,} characters: {LONGEST_DESCRIPTION:,} are allowed"
-    elif _NO_TEXT.search(given):
+    elif NO_TEXT.search(given):
         problem = "has NUL or a lone surrogate in it, which no database takes: leave it out"
     if problem:
         message = f"description {problem}"

@@ -146,7 +146,7 @@ class Webhooks:
         self._factory = factory
         # First, since it may refuse what it is given, and nothing has been listened to by then.
         self._resources = Resources(include=settings.include, exclude=settings.exclude, names=settings.names)
-        self._vault = Vault(settings.encryption_keys)
+        self._vault = Vault(settings.encryption_keys or ())
         self._database = Database(engine)
         self._encoding = Encoding(settings.encoders, report=self._report)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")

@@ -44,5 +44,22 @@ class Pruned:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Reencrypted:
+    """
+    What became of the secrets and headers that the first key had not encrypted.
+
+    Attributes:
+        rewritten: How many rows it has encrypted now.
+        unreadable: How many rows none of the keys opens; they are as they were, and the log names their endpoints.
+    """
+
+    rewritten: int = 0
+    unreadable: int = 0
+
+    def __add__(self, other: Reencrypted) -> Reencrypted:
+        return Reencrypted(self.rewritten + other.rewritten, self.unreadable + other.unreadable)
+
+
 #: Called after each batch, in the caller's thread, outside of transactions. If it raises, the call ends with that.
 Report: TypeAlias = Callable[[Progress], object]

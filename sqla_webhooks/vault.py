@@ -32,6 +32,9 @@ def check_keys(given: object) -> tuple[str, ...]:
     if not isinstance(given, list | tuple):
         message = f"encryption_keys is {type(given).__name__}: give a list of keys, the newest first. {_MAKE_ONE}"
         raise ConfigurationError(message)
+    if not given:
+        message = f"encryption_keys is empty, which would leave secrets as they are: give a key. {_MAKE_ONE}"
+        raise ConfigurationError(message)
     return tuple(_key(one, place) for place, one in enumerate(given, start=1))
 
 

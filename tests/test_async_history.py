@@ -13,7 +13,7 @@ from support.receiver import Receiver
 from support.shop import Product
 from tenacity import stop_after_attempt
 
-from sqla_webhooks import Progress, Pruned, Webhooks
+from sqla_webhooks import Progress, Pruned, Reencrypted, Webhooks
 
 
 @pytest.fixture
@@ -58,6 +58,6 @@ def test_everything_can_be_called(
 
     came = application.run(main) if inside else put_right(webhooks, endpoint.id)
     one = Progress(1, 1)
-    assert came == ["pending", "cancelled", one, one, "pending", one, ("X-Key",), 2, 2, Pruned()]
+    assert came == ["pending", "cancelled", one, one, "pending", one, ("X-Key",), 2, Reencrypted(2), Pruned()]
     webhooks.drain()
     assert len(receiver.received) == 4

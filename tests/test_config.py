@@ -56,7 +56,7 @@ def test_the_defaults() -> None:
         "deny_networks": (),
         "egress_ports": None,
         "egress_proxy": None,
-        "encryption_keys": (),
+        "encryption_keys": None,
         "include": (),
         "exclude": (),
         "names": {},

@@ -19,7 +19,16 @@ from support.local import Install
 from support.receiver import Receiver
 from support.shop import Base, put
 
-from sqla_webhooks import ConfigurationError, NewEndpoint, SigningFailed, Webhooks, dead, failed, models
+from sqla_webhooks import (
+    ConfigurationError,
+    NewEndpoint,
+    Reencrypted,
+    SigningFailed,
+    Webhooks,
+    dead,
+    failed,
+    models,
+)
 from sqla_webhooks.outbox import pages
 from sqla_webhooks.vault import PREFIX, Vault
 
@@ -27,6 +36,9 @@ Sessions = sessionmaker[Session]
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 TOKEN = "Bearer t0ken-of-the-partner"
 URL = "https://partner.example/hooks"
+
+#: What customers may read; why it is, the log says.
+FAILED = "the request could not be signed: what its secret or its headers are cannot be read now"
 
 #: Makes an installation with these keys, beside others, as another process would.
 By = Callable[..., Webhooks]
@@ -42,7 +54,7 @@ def engine(database: Database) -> Iterator[Engine]:
 @pytest.fixture
 def by(install: Install, engine: Engine, clock: MovedClock) -> By:
     def make(*keys: str) -> Webhooks:
-        return install(sessionmaker(engine), deliver=False, clock=clock, capture="all", encryption_keys=list(keys))
+        return install(sessionmaker(engine), deliver=False, clock=clock, capture="all", encryption_keys=keys or None)
 
     return make
 
@@ -183,7 +195,7 @@ def statements(engine: Engine) -> Iterator[list[str]]:
 # --- the setting
 
 
-@pytest.mark.parametrize("bad", ["secret", NEW, [NEW, "s3cret-key"], {NEW}, None])
+@pytest.mark.parametrize("bad", ["secret", "", NEW, [NEW, "s3cret-key"], {NEW}, [], ()])
 def test_what_are_no_keys_is_refused_by_install_and_leaves_nothing(install: Install, engine: Engine, bad: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"encryption_keys.*Fernet\.generate_key\(\)") as caught:
         install(sessionmaker(engine), encryption_keys=bad)
@@ -228,8 +240,8 @@ def test_all_is_encrypted_anew_by_the_first_key(
     webhooks = by(NEW, OLD)
     webhooks.endpoints.create(receiver.url("/bare"), events=["product.*"])
     already = [one for one in stored(engine) if Vault([NEW]).is_current(one)]
-    assert webhooks.endpoints.reencrypt() == 8
-    assert webhooks.endpoints.reencrypt() == 0
+    assert webhooks.endpoints.reencrypt() == Reencrypted(8)
+    assert webhooks.endpoints.reencrypt() == Reencrypted(0)
     assert all(Vault([NEW]).is_current(one) for one in stored(engine))
     assert set(already) <= set(stored(engine))
 
@@ -238,6 +250,28 @@ def test_all_is_encrypted_anew_by_the_first_key(
     signed = {one.path: one for one in receiver.received if any(map(one.is_signed, secrets))}
     assert signed.keys() == {"/plain", "/old0", "/old1", "/old2", "/new"}
     assert all(one.headers["authorization"] == TOKEN for one in signed.values())
+
+
+def test_beside_secrets_that_are_encrypted_none_is_written_that_is_not(
+    by: By, receiver: Receiver, engine: Engine
+) -> None:
+    endpoint = create(by(OLD), receiver)
+    without = by()
+    calls: list[Callable[[], object]] = [
+        lambda: create(without, receiver),
+        lambda: without.endpoints.rotate_secret(endpoint.id),
+        lambda: without.endpoints.update(endpoint.id, headers={"Authorization": TOKEN}),
+    ]
+    before = stored(engine)
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="give it those of the other processes"):
+            call()
+    assert stored(engine) == before
+
+    without.endpoints.update(endpoint.id, description="the warehouse", headers={})
+    without.endpoints.disable(endpoint.id)
+    without.endpoints.delete(endpoint.id)
+    assert create(without, receiver).secret in stored(engine)
 
 
 def test_to_encrypt_anew_needs_a_key(by: By) -> None:
@@ -249,15 +283,15 @@ def test_what_no_key_opens_is_left_and_said_and_stops_nothing(
     by: By, receiver: Receiver, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     create(by(), receiver)
-    lost = create(by(OLD), receiver)
     create(by(), receiver)
+    lost = create(by(OLD), receiver)
     before = [one for one in stored(engine) if one.startswith(PREFIX)]
     with caplog.at_level(logging.WARNING, "sqla_webhooks"):
-        assert by(NEW).endpoints.reencrypt() == 4
+        assert by(NEW).endpoints.reencrypt() == Reencrypted(4, unreadable=2)
     assert [one.__dict__["webhooks.endpoint"] for one in said(caplog, "outbox.reseal")] == [lost.id] * 2
     assert set(before) <= set(stored(engine))
     assert not any(one in caplog.text for one in before)
-    assert by(NEW, OLD).endpoints.reencrypt() == 2
+    assert by(NEW, OLD).endpoints.reencrypt() == Reencrypted(2)
 
 
 def test_it_goes_on_where_it_was_broken_off(
@@ -277,7 +311,7 @@ def test_it_goes_on_where_it_was_broken_off(
         webhooks.endpoints.reencrypt()
     event.remove(engine, "before_cursor_execute", interrupt)
     assert sum(one.startswith(PREFIX) for one in stored(engine)) == 1
-    assert webhooks.endpoints.reencrypt() == 5
+    assert webhooks.endpoints.reencrypt() == Reencrypted(5)
     assert all(one.startswith(PREFIX) for one in stored(engine))
 
 
@@ -294,8 +328,8 @@ def deliver_until_all_is_delivered(webhooks: Webhooks, clock: MovedClock) -> Non
 def test_an_endpoint_whose_key_is_missing_waits_alone_and_loses_nothing(
     by: By, sessions: Sessions, receiver: Receiver, clock: MovedClock, keys: tuple[str, ...]
 ) -> None:
-    endpoint = create(by(OLD), receiver, "/lost")
     other = create(by(*keys), receiver, "/other")
+    endpoint = create(by(OLD), receiver, "/lost")
     webhooks = by(*keys)
     put(sessions, *"abcde")
     for _ in range(20):
@@ -308,7 +342,7 @@ def test_an_endpoint_whose_key_is_missing_waits_alone_and_loses_nothing(
     attempts = [one for delivery in waiting for one in webhooks.deliveries.attempts(delivery.id)]
     assert {one.state.value for one in waiting} == {"pending"}
     assert {(one.reason, one.status) for one in attempts} == {("signing", None)}
-    assert all("the key by which it was encrypted" in one.detail for one in attempts)
+    assert {one.detail for one in attempts} == {FAILED}
     assert len(attempts) < 10  # it is paused, and tried now and then
     health = webhooks.endpoints.get(endpoint.id).health
     assert health.paused_until is not None
@@ -411,11 +445,14 @@ def test_an_endpoint_without_a_secret_is_sent_nothing_and_the_log_says_so(
     assert receiver.received == []
     (line,) = said(caplog, "delivery.credentials")
     assert line.levelno == logging.ERROR
-    assert line.getMessage().startswith(f"endpoint {endpoint.id}: its requests cannot be signed, and wait: ")
+    assert line.getMessage() == (
+        f"endpoint {endpoint.id}: its requests cannot be signed, and wait: the endpoint has no secret that is valid: "
+        "rotate_secret() gives it one"
+    )
     (attempt,) = webhooks.deliveries.attempts(1)
     assert (attempt.reason, attempt.detail) == (
         "signing",
-        "the endpoint has no secret that is valid: rotate_secret() gives it one",
+        FAILED,
     )
     rotated = webhooks.endpoints.rotate_secret(endpoint.id)
     deliver_until_all_is_delivered(webhooks, clock)

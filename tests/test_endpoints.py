@@ -336,3 +336,18 @@ def test_a_session_of_another_database_is_refused(webhooks: Webhooks) -> None:
     with Session(other) as session, pytest.raises(ConfigurationError, match="give a session of the factory"):
         webhooks.endpoints.create(URL, events=["*"], session=session)
     other.dispose()
+
+
+@pytest.mark.parametrize("id_", ["ep_\0", "\ud800", "ep_" + "x" * 5000])
+def test_whatever_text_is_asked_for_there_is_no_such_endpoint(install: Install, database: Database, id_: str) -> None:
+    """As a stranger may write it into a path, on any database."""
+    with database.patient.engine() as engine:
+        webhooks = install(sessionmaker(engine), deliver=False)
+        for call in (webhooks.endpoints.get, webhooks.endpoints.delete, webhooks.endpoints.rotate_secret):
+            with pytest.raises(NotFound):
+                call(id_)
+        with pytest.raises(NotFound):
+            webhooks.events.get(id_)
+        for number in (-1, 2**63, 10**30):
+            with pytest.raises(NotFound):
+                webhooks.deliveries.get(number)

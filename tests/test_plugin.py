@@ -441,7 +441,7 @@ PUBLIC = """
 Answer Attempt Blocked BulkLimitExceeded Clock ConfigurationError ConnectFailed DatabaseBusy Deliveries Delivery
 DeliveryError DeliveryState DescribedAttribute DescribedResource Description Drained Endpoint EndpointError Endpoints
 Event Events Health InvalidAnswer InvalidHeaders InvalidSubscription InvalidURL MemoryReplayGuard NewEndpoint NotFound
-Operation Options OutboxWriteError Progress Pruned Replayed Retention SecretState Settings SignatureError
+Operation Options OutboxWriteError Progress Pruned Reencrypted Replayed Retention SecretState Settings SignatureError
 SigningFailed StoredEvent TLSFailed TimedOut Webhooks WebhooksError WrongState __version__ dead delivered
 endpoint_disabled endpoint_failing endpoint_recovered enricher enricher_failed enriching failed install models
 oversized unencodable verify

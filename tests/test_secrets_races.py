@@ -22,7 +22,7 @@ from support.receiver import Receiver
 from support.shop import Base, put
 from support.threads import aside
 
-from sqla_webhooks import NewEndpoint, NotFound, Webhooks, models
+from sqla_webhooks import NewEndpoint, NotFound, Reencrypted, Webhooks, models
 from sqla_webhooks.vault import Vault
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
@@ -176,7 +176,7 @@ def test_a_secret_is_rotated_that_is_being_encrypted_anew(
         held=RESEALED,
         until=LOCKS,
     )
-    assert count == 2  # and the headers
+    assert count == Reencrypted(2)  # and the headers
     assert isinstance(rotated, NewEndpoint)
     assert signatures(webhooks, sessions, receiver, rotated.secret, endpoint.secret)
     assert all(Vault([NEW]).is_current(one) for one in stored(engine))
@@ -192,7 +192,7 @@ def test_one_is_encrypted_anew_that_a_rotation_is_removing(
         held=ROTATED,
         until=LOCKS,
     )
-    assert count == 1
+    assert count == Reencrypted(1)
     assert isinstance(rotated, NewEndpoint)
     assert signatures(webhooks, sessions, receiver, rotated.secret)
     assert all(Vault([NEW]).is_current(one) for one in stored(engine))
@@ -211,7 +211,7 @@ def test_headers_are_encrypted_anew_that_are_being_updated(
         until=LOCKS,
     )
     assert updated.header_names == ("X-Key",)
-    assert count == 1
+    assert count == Reencrypted(1)
     put(sessions, "a")
     webhooks.drain()
     assert receiver.received[0].headers["x-key"] == "second"
@@ -223,10 +223,10 @@ def test_keys_are_changed_by_two_at_once(
     with statement_held(engine, LOCKS) as held:
         thread, came = aside(webhooks.endpoints.reencrypt)
         held.wait()
-        assert webhooks.endpoints.reencrypt() == 2
+        assert webhooks.endpoints.reencrypt() == Reencrypted(2)
         held.open()
         thread.join()
-    assert came == [0]
+    assert came == [Reencrypted()]
     assert signatures(webhooks, sessions, receiver, endpoint.secret)
 
 

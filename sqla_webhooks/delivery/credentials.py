@@ -15,6 +15,8 @@ from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
 
+#: Without the reason, which is for the log: tenants read it.
+_FAILED = "the request could not be signed: what its secret or its headers are cannot be read now"
 _NONE_VALID = "the endpoint has no secret that is valid: rotate_secret() gives it one"
 
 
@@ -39,7 +41,7 @@ class Credentials:
         """
         live = [one.value for one in self.secrets if one.is_live(now)]
         if not live:
-            raise SigningFailed(_NONE_VALID)
+            raise SigningFailed(_FAILED)
         return live
 
 
@@ -75,7 +77,7 @@ class Opener:
 
     def _failed(self, destination: Destination, why: str) -> SigningFailed:
         self._say(destination, logging.ERROR, f"its requests cannot be signed, and wait: {why}")
-        return SigningFailed(why)
+        return SigningFailed(_FAILED)
 
     def _older(self, destination: Destination, secrets: list[Secret]) -> list[Secret]:
         opened, problem = [], ""

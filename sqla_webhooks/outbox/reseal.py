@@ -20,6 +20,7 @@ from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.pages import Pages
 from sqla_webhooks.outbox.write import take_write_lock
+from sqla_webhooks.progress import Reencrypted
 from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -35,28 +36,28 @@ _HEADERS = select(_endpoint.c.id, _endpoint.c.headers.label("text"), _endpoint.c
 )
 
 
-def reseal(database: Database, vault: Vault) -> int:
+def reseal(database: Database, vault: Vault) -> Reencrypted:
     """
-    Seal by the first key what is not; how many rows were.
+    Seal by the first key what is not.
 
-    In the caller's thread. What no key opens is left as it is, and said in the
-    log.
+    In the caller's thread. What no key opens is left as it is, counted, and
+    said in the log.
     """
-    return sum(
-        outlive(partial(_reseal, database, vault, column, numbers))
-        for column, query in ((_secret.c.value, _SECRETS), (_endpoint.c.headers, _HEADERS))
-        for numbers in _stale(database, vault, column.table.c.id, query)
-    )
+    done = Reencrypted()
+    for column, query in ((_secret.c.value, _SECRETS), (_endpoint.c.headers, _HEADERS)):
+        for stale in _stale(database, vault, column.table.c.id, query):
+            numbers = [row.id for row in stale if _can_be_opened(vault, row)]
+            rewritten = outlive(partial(_reseal, database, vault, column, numbers)) if numbers else 0
+            done += Reencrypted(rewritten, unreadable=len(stale) - len(numbers))
+    return done
 
 
-def _stale(database: Database, vault: Vault, number: Column[Any], query: Select[Any]) -> Iterator[list[int]]:
-    """The numbers of rows that are to be sealed anew, a page at a time, by looks that lock nothing."""
+def _stale(database: Database, vault: Vault, number: Column[Any], query: Select[Any]) -> Iterator[list[Any]]:
+    """Rows that are not sealed by the first key, a page at a time, by looks that lock nothing."""
     for page in Pages.of(database, number, query):
         with database.read() as connection:
             found = connection.execute(query.where(number.in_(page))).all()
-        stale = [row.id for row in found if not vault.is_current(row.text) and _can_be_opened(vault, row)]
-        if stale:
-            yield stale
+        yield [row for row in found if not vault.is_current(row.text)]
 
 
 def _can_be_opened(vault: Vault, row: Any) -> bool:

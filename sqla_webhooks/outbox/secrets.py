@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqla_webhooks import models
 from sqla_webhooks.errors import EndpointError
 from sqla_webhooks.events import SecretState
+from sqla_webhooks.vault import PREFIX
 
 _endpoint, _secret = models.endpoint, models.secret
 
@@ -79,6 +80,12 @@ def _remove(connection: Connection, numbers: Collection[int]) -> None:
 def forget(connection: Connection, endpoint: int) -> None:
     """Remove all of an endpoint that is deleted."""
     connection.execute(delete(_secret).where(_secret.c.endpoint_id == endpoint))
+
+
+def any_sealed(connection: Connection) -> bool:
+    """Whether somebody who has keys writes here."""
+    sealed = select(_secret.c.id).where(_secret.c.value.like(f"{PREFIX}%")).limit(1)
+    return connection.execute(sealed).first() is not None
 
 
 def states(connection: Connection, public_id: str, *, now: datetime) -> list[SecretState]:

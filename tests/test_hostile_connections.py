@@ -130,6 +130,25 @@ def test_the_last_address_says_why_there_is_no_connection(sender: Sender, names:
     assert str(error) == "no connection: [Errno 111] Connection refused"
 
 
+# --- answers that come before the request is through
+
+
+@pytest.mark.parametrize("size", [2_000, 5_000_000], ids=["small", "large"])
+def test_who_answers_and_hangs_up_without_reading_the_body_has_answered(
+    sender: Sender, size: int, tls: ssl.SSLContext | None
+) -> None:
+    def script(_server: Server, peer: Peer) -> None:
+        peer.some(100)
+        peer.send(http(410, b"", "Connection: close"))
+
+    if tls is not None:
+        tls.num_tickets = 0  # the answer may wait until they are acknowledged, and be lost by the hanging up
+    with Server(script, tls=tls) as server:
+        told = {status(sender.send(request_for(server.url(), b"x" * size))) for _ in range(5)}
+
+    assert told == {410}
+
+
 # --- what comes behind an answer
 
 

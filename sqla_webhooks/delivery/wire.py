@@ -54,6 +54,8 @@ class Wire(socket.socket):
         return super().recv_into(buffer, nbytes, flags)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
+        if not data:
+            return  # as TLS sends before each read; it fails where the answer of who has hung up can still be read
         self.settimeout(self._budget.seconds())
         super().sendall(data, flags)
 

@@ -582,6 +582,23 @@ def test_https_with_a_certificate_that_is_trusted_is_answered(
     assert server.accepted == 1
 
 
+def test_what_is_trusted_is_read_once_for_all_connections(
+    sender: Sender, tls: ssl.SSLContext, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes ten times as long as to open a connection, and a megabyte of memory."""
+    bundle = tmp_path / "bundle"
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(bundle))
+    with hostile.answers(http(200, b"", "Connection: close"), tls=tls) as server:
+        bundle.write_text("no certificate")
+        untold = failure(sender.send(request_for(server.url(host="localhost"))))
+        bundle.write_bytes(certificate.read_bytes())
+        assert answer(sender.send(request_for(server.url(host="localhost")))).ok
+        bundle.write_text("no certificate")
+        assert answer(sender.send(request_for(server.url(host="localhost")))).ok
+
+    assert isinstance(untold, TLSFailed)
+
+
 def test_a_certificate_for_another_host_is_tls_failed(sender: Sender, tls: ssl.SSLContext, trusted: None) -> None:
     with hostile.answers(http(200), tls=tls) as server:
         error = failure(sender.send(request_for(server.url(host="127.0.0.1"))))

@@ -10,6 +10,7 @@ urllib3's own.
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -68,6 +69,7 @@ class GuardedAdapter(HTTPAdapter):
         self._resolver = Resolver()
         self.budget = budget
         self.opened = 0
+        self._tls: ssl.SSLContext | None = None
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
@@ -118,6 +120,17 @@ class GuardedAdapter(HTTPAdapter):
                 raise ProxyFailed(error) from error
         sys.audit("http.client.connect", connection, connection.host, connection.port)
         return opened
+
+    def tls_context(self, connection: HTTPSConnection) -> ssl.SSLContext:
+        """
+        For *connection*, and all others: what is trusted takes ten times as long to read as a connection to be opened.
+
+        Raises:
+            TLSError: What is trusted cannot be read.
+        """
+        if self._tls is None:
+            self._tls = tls.context(connection.ca_certs, connection.ca_cert_dir)
+        return self._tls
 
     def _guard(self, manager: PoolManager) -> None:
         manager.pool_classes_by_scheme = _guarded_pools(self)
@@ -219,7 +232,8 @@ class GuardedTLSConnection(GuardedConnection, HTTPSConnection):
     """The same with TLS."""
 
     def connect(self) -> None:
-        self.ssl_context = tls.context()
+        self.ssl_context = self.adapter.tls_context(self)
+        self.ca_certs = self.ca_cert_dir = None  # urllib3 would read them again
         super().connect()
 
     def _tunnel(self) -> None:

@@ -13,6 +13,7 @@ import ssl
 import weakref
 from typing import Any
 
+from urllib3.exceptions import SSLError as TLSError
 from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssltransport import SSLTransport
 
@@ -29,9 +30,22 @@ class Secured(SSLTransport):
         self.socket.shutdown(how)
 
 
-def context() -> ssl.SSLContext:
-    """urllib3's own, for one connection; only what becomes of the socket is ours."""
+def context(certificates: str | None, folder: str | None) -> ssl.SSLContext:
+    """
+    urllib3's own; only what becomes of the socket is ours.
+
+    Args:
+        certificates: The file of those that are trusted.
+        folder: Where they lie, if not in one file.
+
+    Raises:
+        TLSError: They cannot be read.
+    """
     made = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    try:
+        made.load_verify_locations(certificates, folder)
+    except OSError as error:
+        raise TLSError(error) from error
     itself = weakref.proxy(made)  # or it would keep itself alive, with all the certificates that it trusts
 
     def wrap_socket(sock: socket.socket, *, server_hostname: str | None = None, **_: Any) -> Secured:

@@ -164,5 +164,7 @@ def readable(parsed: HTTPMessage) -> HTTPMessage:
         raise InvalidAnswer(message)
     headers = HTTPMessage()
     for name, value in parsed.items():
-        headers[name] = " ".join(value.splitlines())
+        # A length beside chunks means nothing (RFC 9112, section 6.3).
+        if name.lower() != "content-length" or "Transfer-Encoding" not in parsed:
+            headers[name] = " ".join(value.splitlines())
     return headers

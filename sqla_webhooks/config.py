@@ -32,6 +32,9 @@ from sqla_webhooks.retry import (
 )
 from sqla_webhooks.vault import check_keys
 
+#: Seconds: a hundred years, after which there is still a date; and a day, which a socket can wait, unlike a month.
+_LONGEST, _LONGEST_REQUEST = 36525 * 86400, 86400
+
 T = TypeVar("T")
 #: Several of a kind, and no lone string, which is a collection too.
 Several: TypeAlias = list[T] | tuple[T, ...] | AbstractSet[T]
@@ -57,7 +60,7 @@ class Retention:
     def __post_init__(self) -> None:
         """Raises `ConfigurationError` for what is no time."""
         for name in ("attempts", "delivered", "dead", "events"):
-            _check_number(self, name, 0, may_be_none=True)
+            _check_number(self, name, 0, highest=_LONGEST, may_be_none=True)
 
     @classmethod
     def of(cls, given: object) -> Retention:
@@ -321,12 +324,12 @@ def _check(settings: Settings) -> None:
     for name in ("batch_size", "concurrency", "max_in_flight", "bulk_limit"):
         _check_number(settings, name, 1, whole=True)
     for name, least in (("batch_window", 0), ("poll_interval", 0.01), ("longest_retry_after", 0)):
-        _check_number(settings, name, least)
-    _check_number(settings, "disable_after", 1, may_be_none=True)
+        _check_number(settings, name, least, highest=_LONGEST)
+    _check_number(settings, "disable_after", 1, highest=_LONGEST, may_be_none=True)
     _check_number(settings, "payload_limit", 1024, whole=True, may_be_none=True)
     Retention.of(settings.retention)
-    for name in ("connect_timeout", "timeout", "lease"):
-        _check_number(settings, name, 0.001)
+    for name, most in (("connect_timeout", _LONGEST_REQUEST), ("timeout", _LONGEST_REQUEST), ("lease", _LONGEST)):
+        _check_number(settings, name, 0.001, highest=most)
     if settings.lease < settings.longest_request:
         message = (
             f"lease is {settings.lease} s and timeout {settings.timeout} s: a lease that ends before its request lets "
@@ -370,13 +373,22 @@ _EXAMPLES = {"wait": "wait_fixed(60)", "stop": "stop_after_attempt(5)", "retry":
 
 
 def _check_number(
-    settings: Settings | Retention, name: str, lowest: float, *, whole: bool = False, may_be_none: bool = False
+    settings: Settings | Retention,
+    name: str,
+    lowest: float,
+    *,
+    highest: float = float("inf"),
+    whole: bool = False,
+    may_be_none: bool = False,
 ) -> None:
     value = getattr(settings, name)
     kind = int if whole else (int, float)
     if may_be_none and value is None:
         return
+    what = "a whole number" if whole else "a number"
     if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value < float("inf"):
-        what = "a whole number" if whole else "a number"
         message = f"{name} is {value!r}: give {what} of at least {lowest}"
+        raise ConfigurationError(message)
+    if value > highest:
+        message = f"{name} is {value!r}: give {what} of at most {highest}"
         raise ConfigurationError(message)

@@ -187,6 +187,25 @@ def test_a_number_that_cannot_work_is_refused(name: str, value: Any) -> None:
     assert refused(**{name: value}) == f"{name} is {value!r}: give {kind} of at least {lowest}"
 
 
+#: Each with the most it may be.
+LONGEST = {
+    **dict.fromkeys(["connect_timeout", "timeout"], 86400),
+    **dict.fromkeys(["batch_window", "poll_interval", "lease", "longest_retry_after", "disable_after"], 3_155_760_000),
+    **dict.fromkeys(["retention"], 3_155_760_000),
+}
+
+
+@pytest.mark.parametrize("name", LONGEST)
+def test_a_time_after_which_there_is_no_date_or_that_no_socket_can_wait_is_refused(name: str) -> None:
+    """A receiver's `Retry-After` would else end a turn of the relay, say."""
+    longest = LONGEST[name]
+    others = {"lease": 2 * longest} if name == "timeout" else {}
+    assert getattr(settings(**{name: longest}, **others), name) == longest
+    for value in (longest + 1, 1e300, 10**400):
+        where = "attempts" if name == "retention" else name
+        assert refused(**{name: value}) == f"{where} is {value!r}: give a number of at most {longest}"
+
+
 @pytest.mark.parametrize("value", [0, 1023, -1, 2048.0, True, float("inf"), "2048"], ids=repr)
 def test_a_payload_limit_that_leaves_no_room_is_refused(value: Any) -> None:
     assert refused(payload_limit=value) == f"payload_limit is {value!r}: give a whole number of at least 1024"

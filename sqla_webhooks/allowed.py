@@ -18,6 +18,7 @@ from sqla_webhooks.errors import ConfigurationError
 Network: TypeAlias = IPv4Network | IPv6Network
 
 _HIGHEST_PORT = 65535
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def networks(given: Collection[Any], name: str) -> tuple[Network, ...]:
@@ -27,10 +28,14 @@ def networks(given: Collection[Any], name: str) -> tuple[Network, ...]:
 
 def _network(given: object, name: str) -> Network:
     try:
-        return ip_network(str(given))
+        network = ip_network(str(given))
     except ValueError as error:
         message = f"{name} has {given!r}, which is no network: {error}. Write it like '10.0.0.0/8'"
         raise ConfigurationError(message) from error
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        # As addresses are compared: one that is mapped into IPv6 is the IPv4 address that it is.
+        return ip_network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - _MAPPED.prefixlen))
+    return network
 
 
 def hosts(given: Collection[Any], name: str) -> frozenset[str]:

@@ -267,6 +267,13 @@ def test_a_host_that_is_allowed_may_be_an_address() -> None:
     assert settings(allow_hosts=["10.0.0.1", "fd00::1"]).allow_hosts == {"10.0.0.1", "fd00::1"}
 
 
+@pytest.mark.parametrize("name", ["allow_networks", "deny_networks"])
+def test_a_network_that_is_mapped_into_ipv6_is_the_ipv4_network_that_it_is(name: str) -> None:
+    """Else it would never be found to contain an address, and what is denied would be allowed."""
+    given = settings(**{name: ["::ffff:203.0.113.0/120", "::ffff:0:0/96", "::ffff:c000:201"]})
+    assert getattr(given, name) == tuple(map(ip_network, ["203.0.113.0/24", "0.0.0.0/0", "192.0.2.1/32"]))
+
+
 def test_networks_that_are_denied_are_networks_too() -> None:
     assert settings(deny_networks=["203.0.113.7"]).deny_networks == (ip_network("203.0.113.7/32"),)
     assert refused(deny_networks=["everything"]).startswith("deny_networks has 'everything', which is no network: ")

@@ -607,6 +607,19 @@ def test_a_certificate_for_another_host_is_tls_failed(sender: Sender, tls: ssl.S
     assert server.requests == []
 
 
+def test_it_makes_no_difference_who_else_does_the_tls_of_urllib3(
+    sender: Sender, tls: ssl.SSLContext, trusted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `urllib3.contrib.pyopenssl.inject_into_urllib3()`, which other libraries call."""
+    monkeypatch.setattr("urllib3.util.ssl_.SSLContext", object)
+    monkeypatch.setattr("urllib3.util.ssl_.IS_PYOPENSSL", True)
+    with hostile.answers(http(200), tls=tls) as server:
+        assert isinstance(failure(sender.send(request_for(server.url(host="127.0.0.1")))), TLSFailed)
+        assert answer(sender.send(request_for(server.url(host="localhost")))).ok
+
+    assert len([one for one in server.requests if one]) == 1
+
+
 def test_a_tls_handshake_that_stalls_is_timed_out(make_sender: MakeSender) -> None:
     with hostile.reads_but_says_nothing() as server:
         url = server.url().replace("http://", "https://")

@@ -14,7 +14,6 @@ import weakref
 from typing import Any
 
 from urllib3.exceptions import SSLError as TLSError
-from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssltransport import SSLTransport
 
 
@@ -32,7 +31,7 @@ class Secured(SSLTransport):
 
 def context(certificates: str | None, folder: str | None) -> ssl.SSLContext:
     """
-    urllib3's own; only what becomes of the socket is ours.
+    Python's own, for one that urllib3 makes may be another library's; only what becomes of the socket is ours.
 
     Args:
         certificates: The file of those that are trusted.
@@ -41,11 +40,11 @@ def context(certificates: str | None, folder: str | None) -> ssl.SSLContext:
     Raises:
         TLSError: They cannot be read.
     """
-    made = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
     try:
-        made.load_verify_locations(certificates, folder)
+        made = ssl.create_default_context(cafile=certificates, capath=folder)
     except OSError as error:
         raise TLSError(error) from error
+    made.hostname_checks_common_name = False
     itself = weakref.proxy(made)  # or it would keep itself alive, with all the certificates that it trusts
 
     def wrap_socket(sock: socket.socket, *, server_hostname: str | None = None, **_: Any) -> Secured:

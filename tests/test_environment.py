@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from sqla_webhooks.errors import TLSFailed
 from sqla_webhooks.events import Answer
 
 HERE = allowing("127.0.0.0/8", "::1")
+
+ROOT = Path(__file__).parent.parent
 
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -129,3 +133,18 @@ def test_a_cookie_is_sent_to_nobody(send: Send, status: int) -> None:
 
     assert len(server.requests) == 3
     assert not any(b"cookie" in request.lower() for request in server.requests)
+
+
+# --- the libraries below
+
+
+def test_a_urllib3_that_is_too_old_is_named_by_the_import() -> None:
+    """Of which the names are missing that came with 2.0 and 2.2: requests is content with it."""
+    missing = "urllib3.HTTPResponse.read1, urllib3.BaseHTTPResponse.read1, urllib3.exceptions.NameResolutionError"
+    old = f"import urllib3.exceptions; del {missing}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{old}; import sqla_webhooks"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    said = done.stderr.splitlines()[-1]
+    assert said == "ImportError: sqla_webhooks needs urllib3 2.2 or newer: pip install --upgrade urllib3"

@@ -12,7 +12,6 @@ import logging
 from http.client import HTTPException, RemoteDisconnected
 
 import requests
-from urllib3 import HTTPResponse
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -35,11 +34,6 @@ from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, Ti
 from sqla_webhooks.events import Answer, Result
 
 logger = logging.getLogger(__name__)
-
-if not hasattr(HTTPResponse, "read1"):
-    # requests is content with urllib3 1.26, which an installation of ours leaves as it finds it.
-    message = "sqla_webhooks needs urllib3 2.2 or newer: pip install --upgrade urllib3"
-    raise ImportError(message)
 
 #: Characters of an answer that are kept.
 KEPT = 4096

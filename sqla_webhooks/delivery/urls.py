@@ -11,10 +11,17 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from urllib3 import HTTPResponse
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
 from sqla_webhooks.errors import InvalidURL
+
+if not hasattr(HTTPResponse, "read1"):
+    # Here, since of our modules this is the first to import urllib3, and what others import may not be in an old one.
+    # requests is content with 1.26, which an installation of ours leaves as it finds it.
+    message = "sqla_webhooks needs urllib3 2.2 or newer: pip install --upgrade urllib3"
+    raise ImportError(message)
 
 #: Characters.
 LONGEST_URL = 2048

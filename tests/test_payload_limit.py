@@ -44,8 +44,8 @@ class Papers(DeclarativeBase):
     """Rows as large as one likes, on every database."""
 
 
-class Paper(Papers):
-    __tablename__ = "paper"
+class Parchment(Papers):
+    __tablename__ = "parchment"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str] = mapped_column(Text().with_variant(LONGTEXT(), "mysql", "mariadb"))
@@ -83,7 +83,7 @@ def papers(database: Database) -> Iterator[Sessions]:
 
 def written(papers: Sessions, *texts: str) -> None:
     with papers.begin() as session:
-        session.add_all([Paper(text=text) for text in texts])
+        session.add_all([Parchment(text=text) for text in texts])
 
 
 def name_of(size: int, letter: str = "x") -> str:
@@ -287,8 +287,8 @@ def test_of_what_another_relay_has_published_this_one_tells_nothing(
     written(papers, "a")
     slow.drain()  # and so knows who wants what
 
-    @slow.enricher(Paper)
-    def wait(_paper: Paper, _payload: dict[str, Any]) -> None:
+    @slow.enricher(Parchment)
+    def wait(_paper: Parchment, _payload: dict[str, Any]) -> None:
         quick.drain()
 
     written(papers, name_of(LEAST))
@@ -363,12 +363,12 @@ def test_a_flush_of_many_large_rows_goes_through(
 ) -> None:
     """Together they are more than MariaDB takes in one statement; the application's own are one for each row."""
     webhooks = install(papers, deliver=False)
-    webhooks.endpoints.create(receiver.url(), events=["paper.updated"])
+    webhooks.endpoints.create(receiver.url(), events=["parchment.updated"])
     written(papers, *"a" * 48)
     texts = [str(number % 10) * (MEGABYTE // 2 - 500) for number in range(48)]
     with papers.begin() as session:
         for number, text in enumerate(texts, start=1):
-            session.get_one(Paper, number).text = text
+            session.get_one(Parchment, number).text = text
     webhooks.drain()
 
     assert [one["resource_id"] for one in receiver.events()] == [str(number) for number in range(1, 49)]
@@ -453,12 +453,12 @@ def test_an_event_that_the_database_cannot_take_is_thin_and_holds_up_no_other(
     webhooks.endpoints.create(receiver.url(), events=["*"])
     written(papers, "a", "b")
     with papers.begin() as session:
-        session.get_one(Paper, 1).text = "x" * (7 * MEGABYTE)
+        session.get_one(Parchment, 1).text = "x" * (7 * MEGABYTE)
     with papers.begin() as session:
-        session.get_one(Paper, 2).text = "x" * (3 * MEGABYTE)
+        session.get_one(Parchment, 2).text = "x" * (3 * MEGABYTE)
     webhooks.drain()
 
-    first, second = receiver.events("paper.updated")
+    first, second = receiver.events("parchment.updated")
     assert (first["data"], first["truncated"], "changes" in first) == ({"id": 1}, True, False)
     assert len(second["data"]["text"]) == len(second["changes"]["text"]["to"]) == 3 * MEGABYTE
     with papers.kw["bind"].connect() as connection:
@@ -474,7 +474,7 @@ def test_an_enricher_that_makes_the_key_too_large_holds_up_no_other(
 ) -> None:
     webhooks = install(papers, deliver=False)
     webhooks.endpoints.create(receiver.url(), events=["*"])
-    webhooks.enricher(Paper)(lambda paper, payload: payload.update(id=paper.text * (9 * MEGABYTE)))
+    webhooks.enricher(Parchment)(lambda paper, payload: payload.update(id=paper.text * (9 * MEGABYTE)))
     written(papers, "a", "")
     webhooks.drain()
 
@@ -491,7 +491,7 @@ def test_a_row_that_the_outbox_cannot_take_fails_the_flush(
     webhooks.endpoints.create(receiver.url(), events=["*"])
     # MariaDB closes the connection, so that it may be the rollback that is told.
     with pytest.raises((OutboxWriteError, OperationalError)), papers.begin() as session:
-        session.add(Paper(text="x" * (9 * MEGABYTE)))
+        session.add(Parchment(text="x" * (9 * MEGABYTE)))
     written(papers, "a")
     webhooks.drain()
 

@@ -21,7 +21,6 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import urldefragauth
-from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
@@ -69,16 +68,18 @@ class GuardedAdapter(HTTPAdapter):
         self._resolver = Resolver()
         self.budget = budget
         self.opened = 0
+        self._pools = _guarded_pools(self)
         self._tls: ssl.SSLContext | None = None
         super().__init__(pool_connections=connections, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: FBT001, FBT002  # the signature of requests
         super().init_poolmanager(connections, maxsize, block, **options)
-        self._guard(self.poolmanager)
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """That of *proxy*, for each request."""
         manager = super().proxy_manager_for(proxy, **options)
-        self._guard(manager)
+        manager.pool_classes_by_scheme = self._pools
         return manager
 
     def close(self) -> None:
@@ -131,9 +132,6 @@ class GuardedAdapter(HTTPAdapter):
         if self._tls is None:
             self._tls = tls.context(connection.ca_certs, connection.ca_cert_dir)
         return self._tls
-
-    def _guard(self, manager: PoolManager) -> None:
-        manager.pool_classes_by_scheme = _guarded_pools(self)
 
     def _look_up(self, connection: HTTPConnection) -> Sequence[Place]:
         host, port = connection.host, connection.port

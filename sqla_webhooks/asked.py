@@ -51,18 +51,19 @@ def check_event_id(given: object) -> None:
     if not isinstance(given, str):
         message = f"an event is named by its id, a text like 'evt_…', not by {_kind(given)}"
         raise ConfigurationError(message)
-    _check_text(given, "event")
+    check_may_exist(given, "event")
 
 
 def check_endpoint_id(given: object) -> None:
     if not isinstance(given, str):
         message = f"an endpoint is named by its id, a text like 'ep_…', not by {_kind(given)}: write endpoint.id"
         raise ConfigurationError(message)
-    _check_text(given, "endpoint")
+    check_may_exist(given, "endpoint")
 
 
-def _check_text(given: str, what: str) -> None:
-    if NO_TEXT.search(given):  # of which some databases make an error
+def check_may_exist(given: str, what: str) -> None:
+    """Raises `NotFound` for an id that no database takes."""
+    if NO_TEXT.search(given):
         message = f"no {what} has the id {given!r}"
         raise NotFound(message)
 

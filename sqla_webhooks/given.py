@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqla_webhooks.asked import NO_TEXT
-from sqla_webhooks.errors import ConfigurationError, EndpointError, NotFound
+from sqla_webhooks.asked import NO_TEXT, check_may_exist
+from sqla_webhooks.errors import ConfigurationError, EndpointError
 from sqla_webhooks.events import Endpoint
 
 #: Characters: MariaDB's TEXT ends at 64 KiB, which its letters may fill four bytes each.
@@ -23,9 +23,7 @@ def check_id(given: Any) -> None:
         hint = ": write endpoint.id" if isinstance(given, Endpoint) else f" {given!r}"
         message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__}{hint}"
         raise ConfigurationError(message)
-    if NO_TEXT.search(given):  # of which some databases make an error
-        message = f"no endpoint has the id {given!r}"
-        raise NotFound(message)
+    check_may_exist(given, "endpoint")
 
 
 def check_description(given: Any) -> None:

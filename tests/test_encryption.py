@@ -6,7 +6,6 @@ import logging
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from support.databases import Database
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Base, put
+from support.statements import statements
 
 from sqla_webhooks import (
     ConfigurationError,
@@ -178,18 +178,6 @@ def test_what_deliveries_of_one_claim_need_is_read_and_opened_once(
     # Two secrets and the headers of each of two endpoints.
     assert len(set(opened)) == 6
     assert len(opened) <= 6 * len(claims)
-
-
-@contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    made: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        made.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield made
-    event.remove(engine, "before_cursor_execute", note)
 
 
 # --- the setting

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, update
+from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.faults import refusing
@@ -16,6 +13,7 @@ from support.local import Install
 from support.queues import rows_of
 from support.receiver import Receiver
 from support.shop import put
+from support.statements import statements
 
 from sqla_webhooks import DeliveryState, NewEndpoint, Webhooks, models
 from sqla_webhooks.outbox import pages
@@ -24,18 +22,6 @@ from sqla_webhooks.outbox.lease import LENGTH
 from sqla_webhooks.relay.upkeep import EVERY, PACE, RARELY, Upkeep
 
 Sessions = sessionmaker[Session]
-
-
-@contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    made: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        made.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield made
-    event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def test_what_a_process_held_while_it_slept_is_not_sent_after_what_came_later(
 
     def sleep(_request: Received) -> None:
         receiver.on_request = None
-        clock.advance(sleeper.settings.lease + 1)
+        clock.suspend(sleeper.settings.lease + 1)
         other.drain()
 
     receiver.on_request = sleep

@@ -15,7 +15,7 @@ PIP := pip install -qq --disable-pip-version-check
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long bench format clean
-.PHONY: run-sqlalchemy21 run-sqlalchemy20 run-lowest
+.PHONY: run-sqlalchemy21 run-sqlalchemy20 run-lowest run-stress
 # Two builds in one tree would write to the same files; what only runs may run together.
 ifndef TOGETHER
 .NOTPARALLEL:
@@ -28,7 +28,7 @@ demo: $(SA21)/.demo
 test: lint $(SA20)/.test $(LOWEST)/.test
 	$(call install-afresh,$(SA20))
 	$(call install-afresh,$(LOWEST))
-	$(MAKE) TOGETHER=yes --jobs=2 $(SYNC) run-sqlalchemy21 run-sqlalchemy20 run-lowest
+	$(MAKE) TOGETHER=yes --jobs=2 $(SYNC) run-sqlalchemy21 run-sqlalchemy20 run-stress run-lowest
 
 lint: $(SA21)/.test
 	$(SA21)/bin/ruff check
@@ -37,10 +37,13 @@ lint: $(SA21)/.test
 	$(SA21)/bin/lint-imports
 
 # The newest SQLAlchemy, and orjson; the package as it lies here.
-test-sqlalchemy21: $(SA21)/.test run-sqlalchemy21
+test-sqlalchemy21: $(SA21)/.test run-sqlalchemy21 run-stress
 
 run-sqlalchemy21:
-	$(SA21)/bin/python -m pytest
+	$(SA21)/bin/python -m pytest -m "not long and not stress"
+
+run-stress:
+	$(SA21)/bin/python -m pytest -m "not long and stress"
 
 # The newest SQLAlchemy 2.0 and no extras; the package as it would be installed.
 test-sqlalchemy20: $(SA20)/.test
@@ -48,7 +51,7 @@ test-sqlalchemy20: $(SA20)/.test
 	$(MAKE) run-sqlalchemy20
 
 run-sqlalchemy20:
-	$(SA20)/bin/pytest
+	$(SA20)/bin/pytest -m "not long and not stress"
 
 # The oldest of everything that we say will do.
 test-lowest: $(LOWEST)/.test
@@ -56,7 +59,7 @@ test-lowest: $(LOWEST)/.test
 	$(MAKE) run-lowest
 
 run-lowest:
-	$(LOWEST)/bin/pytest -m "not long and not stress"
+	$(LOWEST)/bin/pytest -m "not long and not stress and not machine"
 
 test-long: $(SA21)/.test
 	$(SA21)/bin/python -m pytest -m "long or not long"

@@ -17,7 +17,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from support.bulk.models import Animal, Dog, Item, Seat, Tag
 from support.bulk.twins import Twins, replay, rows, twins_on
 
-pytestmark = pytest.mark.stress
+pytestmark = pytest.mark.machine
 
 #: The name of a step, and what it takes.
 Step: TypeAlias = tuple[Any, ...]

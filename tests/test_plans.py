@@ -22,6 +22,8 @@ from sqla_webhooks.outbox.recall import recall
 from sqla_webhooks.outbox.retention import prune
 from sqla_webhooks.outbox.withdraw import withdraw
 
+pytestmark = pytest.mark.stress
+
 COUNT = 100_000
 #: Of these, so many are old, dead, or wait.
 OLD, DEAD, WAITING = 700, 500, 1000

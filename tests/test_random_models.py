@@ -21,7 +21,7 @@ from support.receiver import Receiver
 
 import sqla_webhooks
 
-pytestmark = pytest.mark.stress
+pytestmark = pytest.mark.machine
 
 
 class Application(Objects, Endings):

@@ -26,7 +26,7 @@ from support.receiver import Receiver
 
 import sqla_webhooks.models
 
-pytestmark = pytest.mark.stress
+pytestmark = pytest.mark.machine
 
 PATIENT = settings(
     deadline=None,

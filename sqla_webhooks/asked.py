@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from sqla_webhooks.errors import ConfigurationError, NotFound
-from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.events import DeliveryState, Endpoint
 
 #: As `DeliveryState`, or in a word.
 State: TypeAlias = DeliveryState | Literal["pending", "delivered", "dead", "held", "cancelled"]
@@ -56,7 +56,8 @@ def check_event_id(given: object) -> None:
 
 def check_endpoint_id(given: object) -> None:
     if not isinstance(given, str):
-        message = f"an endpoint is named by its id, a text like 'ep_…', not by {_kind(given)}: write endpoint.id"
+        hint = ": write endpoint.id" if isinstance(given, Endpoint) else ""
+        message = f"an endpoint is named by its id, a text like 'ep_…', not by {_kind(given)}{hint}"
         raise ConfigurationError(message)
     check_may_exist(given, "endpoint")
 

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqla_webhooks import given
 from sqla_webhooks import headers as own_headers
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.asked import check_endpoint_id
 from sqla_webhooks.config import Several
 from sqla_webhooks.errors import ConfigurationError, EndpointError
 from sqla_webhooks.events import Endpoint, NewEndpoint, SecretState
@@ -155,7 +156,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id, or it was deleted.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         with self._database.read() as connection:
             return _found(stored.find(connection, id), id)
 
@@ -190,7 +191,7 @@ class Endpoints:
             InvalidURL, InvalidSubscription, InvalidHeaders, EndpointError, NotFound: As for `create()` and `get()`.
             ConfigurationError, DatabaseBusy: As for `create()`.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         values: dict[str, Any] = {}
         if url is not None:
             values["url"] = self._rules.check_url(url)
@@ -224,7 +225,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=False, disabled_at=self._clock.now(), disabled_because="asked")
             return _found(stored.find(connection, id), id)
@@ -237,7 +238,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         now = self._clock.now()
         with self._transaction(session) as connection:
             self._change(connection, id, enabled=True, enabled_at=now, disabled_at=None, disabled_because=None)
@@ -254,7 +255,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         self._write(session, lambda connection: self._delete(connection, id))
 
     @on_database
@@ -282,7 +283,7 @@ class Endpoints:
             EndpointError: The secret is not one, the overlap cannot be, or the endpoint has too many secrets already.
             ConfigurationError, DatabaseBusy: As for `create()`.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         seconds, new = given.check_overlap(overlap), self._new_secret(secret)
         return self._write(session, lambda connection: self._rotate(connection, id, secret=new, overlap=seconds))
 
@@ -294,7 +295,7 @@ class Endpoints:
         Raises:
             NotFound: There is none of that id.
         """
-        given.check_id(id)
+        check_endpoint_id(id)
         with self._database.read() as connection:
             _found(stored.find(connection, id), id)
             return secrets.states(connection, id, now=self._clock.now())

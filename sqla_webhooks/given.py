@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqla_webhooks.asked import NO_TEXT, check_may_exist
+from sqla_webhooks.asked import NO_TEXT
 from sqla_webhooks.errors import ConfigurationError, EndpointError
-from sqla_webhooks.events import Endpoint
 
 #: Characters: MariaDB's TEXT ends at 64 KiB, which its letters may fill four bytes each.
 LONGEST_DESCRIPTION = 10_000
@@ -16,14 +15,6 @@ _SLOWEST, _FASTEST = 0.00001, 1_000_000
 
 #: Seconds for which an old secret may stay valid: what is more was meant as something else, such as milliseconds.
 LONGEST_OVERLAP = 30 * 86400.0
-
-
-def check_id(given: Any) -> None:
-    if not isinstance(given, str):
-        hint = ": write endpoint.id" if isinstance(given, Endpoint) else f" {given!r}"
-        message = f"an endpoint is named by its id, a text like 'ep_…', not by {type(given).__name__}{hint}"
-        raise ConfigurationError(message)
-    check_may_exist(given, "endpoint")
 
 
 def check_description(given: Any) -> None:

@@ -119,7 +119,8 @@ def _shakes_hands(context: Callable[[Certificates], ssl.SSLContext]) -> Make:
             tls = ByHand(peer, made)
             tls.shake_hands()
             tls.request()
-            peer.send(tls.record(http(200)))
+            peer.send(tls.record(http(200, b"", "Connection: close")))
+            peer.await_hang_up()  # what is closed with words unread is reset, and the answer is lost
 
         return deal
 

@@ -17,7 +17,7 @@ from support.local import LOCAL, Install
 from support.network import Connects, Resolver, Send, Senders
 from support.receiver import Receiver
 from support.shop import put, shop_at
-from support.threads import Gate
+from support.threads import Gate, opened
 
 import sqla_webhooks
 from sqla_webhooks import Webhooks
@@ -94,10 +94,8 @@ def webhooks(install: Install, sessions: sessionmaker[Session], clock: MovedCloc
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Open in the end, so that nobody is left behind it."""
-    gate = Gate()
-    yield gate
-    gate.open()
+    with opened(Gate()) as gate:
+        yield gate
 
 
 @pytest.fixture

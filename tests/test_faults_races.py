@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.databases import Database
+from support.heard import heard
 from support.local import Install
 from support.receiver import PATIENCE, Received, Receiver
 from support.shop import Base, Product, put
@@ -150,13 +151,8 @@ def once_after(engine: Engine, fragment: str, *, act: Callable[[], object]) -> I
         if seen.is_set() and left:
             left.pop()()
 
-    event.listen(engine, "after_cursor_execute", see)
-    event.listen(engine, "checkin", do)
-    try:
+    with heard(engine, "after_cursor_execute", see), heard(engine, "checkin", do):
         yield
-    finally:
-        event.remove(engine, "after_cursor_execute", see)
-        event.remove(engine, "checkin", do)
     assert not left
 
 
@@ -298,9 +294,8 @@ def met_over_health(engine: Engine) -> Iterator[None]:
     if engine.dialect.name == "sqlite":
         yield
         return
-    event.listen(engine, "before_cursor_execute", wait)
-    yield
-    event.remove(engine, "before_cursor_execute", wait)
+    with heard(engine, "before_cursor_execute", wait):
+        yield
     assert not to_come
 
 

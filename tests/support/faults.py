@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
+
+from support.heard import heard
 
 
 @contextmanager
@@ -27,8 +29,5 @@ def refusing(
             refused.append(statement)
             raise OperationalError(statement, {}, Exception("the disk is full"))
 
-    event.listen(engine, "before_cursor_execute", refuse)
-    try:
+    with heard(engine, "before_cursor_execute", refuse):
         yield refused
-    finally:
-        event.remove(engine, "before_cursor_execute", refuse)

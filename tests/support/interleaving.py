@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 
+from support.heard import heard
 from support.receiver import PATIENCE
-from support.threads import Gate, aside
+from support.threads import Gate, aside, opened
 
 
 @contextmanager
@@ -30,14 +31,8 @@ def commit_held(engine: Engine, statement: str) -> Iterator[Gate]:
             held.append(connection)
             gate()
 
-    event.listen(engine, "before_cursor_execute", note)
-    event.listen(engine, "commit", hold)
-    try:
+    with heard(engine, "before_cursor_execute", note), heard(engine, "commit", hold), opened(gate):
         yield gate
-    finally:
-        gate.open()
-        event.remove(engine, "commit", hold)
-        event.remove(engine, "before_cursor_execute", note)
 
 
 @contextmanager
@@ -51,12 +46,8 @@ def statement_held(engine: Engine, statement: str) -> Iterator[Gate]:
             held.append(text)
             gate()
 
-    event.listen(engine, "before_cursor_execute", hold)
-    try:
+    with heard(engine, "before_cursor_execute", hold), opened(gate):
         yield gate
-    finally:
-        gate.open()
-        event.remove(engine, "before_cursor_execute", hold)
 
 
 @contextmanager
@@ -68,11 +59,8 @@ def reached(engine: Engine, statement: str) -> Iterator[threading.Event]:
         if statement in text:
             there.set()
 
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with heard(engine, "before_cursor_execute", note):
         yield there
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 @contextmanager

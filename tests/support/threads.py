@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqla_webhooks._clock import SystemClock
@@ -33,6 +34,15 @@ class Gate:
     def open(self) -> None:
         """For those that wait, and for all that come."""
         self._open.set()
+
+
+@contextmanager
+def opened(gate: Gate) -> Iterator[Gate]:
+    """Open in the end, so that nobody is left behind it."""
+    try:
+        yield gate
+    finally:
+        gate.open()
 
 
 def aside(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:

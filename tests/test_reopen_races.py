@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 from sqlalchemy import Engine, update
@@ -21,7 +22,7 @@ from support.local import Install
 from support.queues import awake, faults
 from support.receiver import PATIENCE, Receiver
 from support.shop import Base, Product, put
-from support.threads import Gate, aside, until
+from support.threads import Gate, aside, opened, until
 
 from sqla_webhooks import Delivery, Drained, Webhooks, WrongState, models
 
@@ -61,44 +62,67 @@ def three(webhooks: Webhooks, sessions: sessionmaker[Session], receiver: Receive
     assert not isinstance(came[0], Exception)
 
 
-def relay_comes_first(engine: Engine, gate: Gate, call: Callable[[], object]) -> None:
-    """The result of the first is about to be committed when *call* is made."""
-    with commit_held(engine, RECORDED) as commit:
-        gate.open()
+@dataclass(frozen=True)
+class Sending:
+    """The relay of `three`, which is sending the first."""
+
+    receiver: Receiver
+    engine: Engine
+    #: Where the receiver holds the first.
+    gate: Gate
+
+    def answer_the_first(self) -> Gate:
+        """The gate at which the next is held."""
+        self.receiver.on_request = next_one = Gate()
+        self.gate.open()
+        return next_one
+
+
+@pytest.fixture
+def sending(three: Webhooks, receiver: Receiver, engine: Engine, gate: Gate) -> Sending:
+    return Sending(receiver, engine, gate)
+
+
+def relay_comes_first(sending: Sending, call: Callable[[], object]) -> None:
+    """The result of the first is about to be committed when *call* is made, which is over before the next is taken."""
+    with commit_held(sending.engine, RECORDED) as commit, opened(sending.answer_the_first()):
         commit.wait()
-        with running(engine, call, until=LOCKS) as came:
+        with running(sending.engine, call, until=LOCKS) as came:
             commit.open()
     assert not isinstance(came[0], Exception)
 
 
-def relay_comes_second(engine: Engine, gate: Gate, call: Callable[[], object]) -> None:
+def relay_comes_second(sending: Sending, call: Callable[[], object]) -> None:
     """*call* is about to be committed when the result of the first comes."""
+    engine = sending.engine
     with commit_held(engine, WRITES) as commit, running(engine, call, until=WRITES) as came:
         commit.wait()
         with reached(engine, RECORDS) as records:
-            gate.open()
+            sending.answer_the_first().open()
             assert records.wait(PATIENCE)
         commit.open()
     assert not isinstance(came[0], Exception)
 
 
-Race = Callable[[Engine, Gate, Callable[[], object]], None]
+Race = Callable[[Sending, Callable[[], object]], None]
 both_orders = pytest.mark.parametrize("race", [relay_comes_first, relay_comes_second])
 
 
 @both_orders
-def test_one_is_cancelled_whose_turn_is_coming(three: Webhooks, engine: Engine, gate: Gate, race: Race) -> None:
-    race(engine, gate, lambda: three.deliveries.cancel(2))
+def test_one_is_cancelled_whose_turn_is_coming(three: Webhooks, sending: Sending, engine: Engine, race: Race) -> None:
+    race(sending, lambda: three.deliveries.cancel(2))
     three.drain()
     assert [one.state.value for one in three.deliveries.list()] == ["delivered", "cancelled", "delivered"]
     assert faults(engine) == []
 
 
 @both_orders
-def test_one_is_retried_behind_what_is_being_sent(three: Webhooks, engine: Engine, gate: Gate, race: Race) -> None:
+def test_one_is_retried_behind_what_is_being_sent(
+    three: Webhooks, sending: Sending, engine: Engine, race: Race
+) -> None:
     three.deliveries.cancel(2)
     three.deliveries.cancel(3)
-    race(engine, gate, lambda: three.deliveries.retry(3))
+    race(sending, lambda: three.deliveries.retry(3))
     three.drain()
     assert [one.state.value for one in three.deliveries.list()] == ["delivered", "cancelled", "delivered"]
     assert faults(engine) == []

@@ -15,7 +15,9 @@ PIP := pip install -qq --disable-pip-version-check
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .PHONY: demo test lint test-sqlalchemy21 test-sqlalchemy20 test-lowest test-long bench format clean
-.PHONY: run-sqlalchemy21 run-sqlalchemy20 run-lowest run-stress
+.PHONY: run-sqlalchemy21 run-sqlalchemy21-first run-sqlalchemy21-second run-stress
+.PHONY: run-sqlalchemy20 run-sqlalchemy20-first run-sqlalchemy20-second
+.PHONY: run-lowest run-lowest-first run-lowest-second
 # Two builds in one tree would write to the same files; what only runs may run together.
 ifndef TOGETHER
 .NOTPARALLEL:
@@ -24,11 +26,17 @@ endif
 demo: $(SA21)/.demo
 	$(SA21)/bin/python -m examples.shop
 
-# Two suites at a time: they wait for databases and receivers more than they compute, and share none of them.
+# The halves of a suite, which take about as long.
+first := tests/test_[a-h]*.py
+second := tests/test_[!a-h]*.py
+
+# Two at a time: they wait for databases and receivers more than they compute, and share none of them. In this order
+# neither ends long before the other; where one fails, the rest is run all the same.
 test: lint $(SA20)/.test $(LOWEST)/.test
 	$(call install-afresh,$(SA20))
 	$(call install-afresh,$(LOWEST))
-	$(MAKE) TOGETHER=yes --jobs=2 $(SYNC) run-sqlalchemy21 run-sqlalchemy20 run-stress run-lowest
+	$(MAKE) TOGETHER=yes --jobs=2 --keep-going $(SYNC) run-sqlalchemy21-first run-sqlalchemy20-first run-lowest-first \
+		run-sqlalchemy21-second run-lowest-second run-sqlalchemy20-second run-stress
 
 lint: $(SA21)/.test
 	$(SA21)/bin/ruff check
@@ -39,8 +47,10 @@ lint: $(SA21)/.test
 # The newest SQLAlchemy, and orjson; the package as it lies here.
 test-sqlalchemy21: $(SA21)/.test run-sqlalchemy21 run-stress
 
-run-sqlalchemy21:
-	$(SA21)/bin/python -m pytest -m "not long and not stress"
+run-sqlalchemy21: run-sqlalchemy21-first run-sqlalchemy21-second
+
+run-sqlalchemy21-first run-sqlalchemy21-second: run-sqlalchemy21-%:
+	$(SA21)/bin/python -m pytest -m "not long and not stress" $($*)
 
 run-stress:
 	$(SA21)/bin/python -m pytest -m "not long and stress"
@@ -50,16 +60,20 @@ test-sqlalchemy20: $(SA20)/.test
 	$(call install-afresh,$(SA20))
 	$(MAKE) run-sqlalchemy20
 
-run-sqlalchemy20:
-	$(SA20)/bin/pytest -m "not long and not stress"
+run-sqlalchemy20: run-sqlalchemy20-first run-sqlalchemy20-second
+
+run-sqlalchemy20-first run-sqlalchemy20-second: run-sqlalchemy20-%:
+	$(SA20)/bin/pytest -m "not long and not stress" $($*)
 
 # The oldest of everything that we say will do.
 test-lowest: $(LOWEST)/.test
 	$(call install-afresh,$(LOWEST))
 	$(MAKE) run-lowest
 
-run-lowest:
-	$(LOWEST)/bin/pytest -m "not long and not stress and not machine"
+run-lowest: run-lowest-first run-lowest-second
+
+run-lowest-first run-lowest-second: run-lowest-%:
+	$(LOWEST)/bin/pytest -m "not long and not stress and not machine" $($*)
 
 test-long: $(SA21)/.test
 	$(SA21)/bin/python -m pytest -m "long or not long"

@@ -119,8 +119,7 @@ def test_after_so_many_stuck_names_no_other_is_looked_up_until_one_of_them_is_fo
     assert isinstance(refused, ConnectFailed)
     assert str(refused) == "no connection: too many names are being looked up: the name servers are slow"
     assert OTHER not in names.asked
-    by_address = sender.send(request_for(receiver.url()))
-    assert is_answered(by_address), "for an address nobody is asked"
+    until(lambda: is_answered(sender.send(request_for(receiver.url()))))  # for an address nobody is asked
     sender.close()
 
     another = new_sender(connect_timeout=LONG)
@@ -129,7 +128,7 @@ def test_after_so_many_stuck_names_no_other_is_looked_up_until_one_of_them_is_fo
 
     names.answer()
     until(lambda: look_ups() == 0)
-    assert is_answered(send(sender, OTHER, receiver))
+    until(lambda: is_answered(send(sender, OTHER, receiver)))  # who has only so little time that one may take longer
     sender.close()
 
 

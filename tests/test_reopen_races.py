@@ -71,12 +71,6 @@ class Sending:
     #: Where the receiver holds the first.
     gate: Gate
 
-    def answer_the_first(self) -> Gate:
-        """The gate at which the next is held."""
-        self.receiver.on_request = next_one = Gate()
-        self.gate.open()
-        return next_one
-
 
 @pytest.fixture
 def sending(three: Webhooks, receiver: Receiver, engine: Engine, gate: Gate) -> Sending:
@@ -85,7 +79,9 @@ def sending(three: Webhooks, receiver: Receiver, engine: Engine, gate: Gate) -> 
 
 def relay_comes_first(sending: Sending, call: Callable[[], object]) -> None:
     """The result of the first is about to be committed when *call* is made, which is over before the next is taken."""
-    with commit_held(sending.engine, RECORDED) as commit, opened(sending.answer_the_first()):
+    sending.receiver.on_request = next_one = Gate()
+    with commit_held(sending.engine, RECORDED) as commit, opened(next_one):
+        sending.gate.open()
         commit.wait()
         with running(sending.engine, call, until=LOCKS) as came:
             commit.open()
@@ -98,7 +94,7 @@ def relay_comes_second(sending: Sending, call: Callable[[], object]) -> None:
     with commit_held(engine, WRITES) as commit, running(engine, call, until=WRITES) as came:
         commit.wait()
         with reached(engine, RECORDS) as records:
-            sending.answer_the_first().open()
+            sending.gate.open()
             assert records.wait(PATIENCE)
         commit.open()
     assert not isinstance(came[0], Exception)

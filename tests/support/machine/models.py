@@ -362,7 +362,7 @@ planes = Table(
     "machine_plane",
     metadata,
     Column("plane_id", Integer, primary_key=True),
-    Column("lane", Integer, nullable=False),
+    Column("lane", Integer, nullable=False, index=True),
     Column("plane_name", String(40)),
     Column("crew", Integer, nullable=False, default=2),
 )

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from support.bulk.models import Base, Dog, Item, Seat, Tag
 from support.bulk.twins import Operation, Twins, restart, rows, twins_on
 from support.databases import NAMES, Database
+from support.heard import heard
 from support.local import Install
 
 from sqla_webhooks import BulkLimitExceeded, OutboxWriteError, models
@@ -47,11 +48,8 @@ def statements(engine: Engine) -> Iterator[list[str]]:
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: Any) -> None:
         sent.append(f"{statement} {parameters} {many}")
 
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with heard(engine, "before_cursor_execute", note):
         yield sent
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 # ------------------------------------------------------------------ what is not wanted
@@ -199,14 +197,11 @@ def test_the_event_of_a_savepoint_that_cannot_be_written_undoes_the_savepoint_on
     twins.restart()
     with twins.sessions() as session:
         session.execute(update(Tag).where(Tag.name == "x").values(uses=9))
-        event.listen(twins.heard, "before_cursor_execute", _refuse_outbox)
-        try:
+        with heard(twins.heard, "before_cursor_execute", _refuse_outbox):
             savepoint = session.begin_nested()
             with pytest.raises(RuntimeError):
                 session.execute(update(Item).values(amount=90))
             savepoint.rollback()
-        finally:
-            event.remove(twins.heard, "before_cursor_execute", _refuse_outbox)
         session.commit()
     assert [one["resource_id"] for one in twins.events()] == ["x"]
     assert rows(twins.heard)["item", "1"]["amount"] == 1

@@ -21,7 +21,6 @@ from sqlalchemy import (
     String,
     Uuid,
     delete,
-    event,
     select,
     update,
 )
@@ -30,6 +29,7 @@ from sqlalchemy.orm import Session, mapped_column, sessionmaker
 from support.bulk.models import Color, Item, Seat, Shouted
 from support.bulk.twins import Operation, Twins, replay, rows, twins_on
 from support.databases import database_named
+from support.heard import heard
 from support.local import Install
 from support.mapping import base
 
@@ -54,11 +54,8 @@ def between(twins: Twins, word: str, meanwhile: Any) -> Iterator[None]:
                 other.execute(meanwhile)
                 other.commit()
 
-    event.listen(twins.heard, "before_cursor_execute", commit)
-    try:
+    with heard(twins.heard, "before_cursor_execute", commit):
         yield
-    finally:
-        event.remove(twins.heard, "before_cursor_execute", commit)
     assert done
 
 

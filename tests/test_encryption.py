@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet, MultiFernet
-from sqlalchemy import Engine, event, inspect, select, update
+from sqlalchemy import Engine, inspect, select, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
 from support.databases import Database
+from support.heard import heard
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Base, put
@@ -294,10 +295,8 @@ def test_it_goes_on_where_it_was_broken_off(
         if "UPDATE webhook_secret" in statement and sum(one.startswith(PREFIX) for one in stored(engine)) == 1:
             raise KeyboardInterrupt
 
-    event.listen(engine, "before_cursor_execute", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with heard(engine, "before_cursor_execute", interrupt), pytest.raises(KeyboardInterrupt):
         webhooks.endpoints.reencrypt()
-    event.remove(engine, "before_cursor_execute", interrupt)
     assert sum(one.startswith(PREFIX) for one in stored(engine)) == 1
     assert webhooks.endpoints.reencrypt() == Reencrypted(5)
     assert all(one.startswith(PREFIX) for one in stored(engine))

@@ -6,9 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.orm import sessionmaker
 from support.databases import Database
+from support.heard import heard
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Base, Product, put
@@ -87,7 +88,6 @@ def levels_of_ours(engine: Engine, act: Any) -> set[str]:
         if threading.get_ident() == here and "webhook_" in statement:
             found.add(str(connection.get_execution_options().get("isolation_level", "its own")))
 
-    event.listen(engine, "before_cursor_execute", note)
-    act()
-    event.remove(engine, "before_cursor_execute", note)
+    with heard(engine, "before_cursor_execute", note):
+        act()
     return found

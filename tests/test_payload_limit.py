@@ -21,6 +21,7 @@ from support import mapping
 from support.clock import START, MovedClock
 from support.databases import Database
 from support.faults import refusing
+from support.heard import heard
 from support.hostile import claim_for
 from support.local import Install
 from support.receiver import Receiver
@@ -397,9 +398,8 @@ def carried(engine: Engine) -> Iterator[list[int]]:
         if statement.startswith(("INSERT INTO webhook_event", "INSERT INTO webhook_outbox")):
             carried.append(_bytes_in(parameters))
 
-    event.listen(engine, "before_cursor_execute", note)
-    yield carried
-    event.remove(engine, "before_cursor_execute", note)
+    with heard(engine, "before_cursor_execute", note):
+        yield carried
 
 
 def test_no_statement_carries_more_than_it_should(papers: Sessions, install: Install, receiver: Receiver) -> None:

@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, insert, update
+from sqlalchemy import Connection, Engine, insert, update
 from support.clock import START
 from support.databases import NAMES, database_named
+from support.heard import heard
 
 from sqla_webhooks import DeliveryState, Pruned, Retention, models
 from sqla_webhooks.outbox import pages
@@ -131,11 +132,8 @@ def looks(engine: Engine) -> Iterator[list[Statement]]:
         if statement.startswith(("SELECT", "WITH")):
             made.append((statement, parameters))
 
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with heard(engine, "before_cursor_execute", note):
         yield made
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
 
 
 def scans(engine: Engine, made: list[Statement]) -> list[str]:

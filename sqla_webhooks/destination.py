@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqla_webhooks.audience import Reach
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -31,6 +33,8 @@ class Destination:
         endpoint: The endpoint's number, which its health and its lanes go by.
         secrets: The newest first, sealed.
         headers: The endpoint's own, sealed; None for none.
+        dialect, payload, batch: As in `Endpoint`.
+        reach: Whose events it may get.
     """
 
     endpoint: int
@@ -38,3 +42,7 @@ class Destination:
     url: str
     secrets: tuple[Secret, ...] = field(repr=False)
     headers: str | None = field(repr=False)
+    dialect: str = "standard"
+    payload: str = "full"
+    batch: int = 0
+    reach: Reach = field(default_factory=Reach)

@@ -11,43 +11,31 @@ for the transaction that waits for the call, and fail with "database is locked".
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from datetime import timedelta
-from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
-from sqla_webhooks import given
+from sqla_webhooks import given, terms
 from sqla_webhooks import headers as own_headers
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.asked import check_endpoint_id
 from sqla_webhooks.config import Several
-from sqla_webhooks.errors import ConfigurationError, EndpointError
+from sqla_webhooks.enrolment import Enrolment, found
+from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Endpoint, NewEndpoint, SecretState
-from sqla_webhooks.ids import endpoint_id
 from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox import secrets
 from sqla_webhooks.outbox.database import Database, on_database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.reseal import reseal
 from sqla_webhooks.progress import Reencrypted
-from sqla_webhooks.vault import Vault
+from sqla_webhooks.terms import OVERLAP, Payload, Terms, Unlimited
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What an endpoint must be. Each check returns what is stored, or raises an `EndpointError`."""
-
-    check_url: Callable[[str], str]
-    check_events: Callable[[Iterable[str]], tuple[str, ...]]
-    check_secret: Callable[[str], str]
-    make_secret: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +50,6 @@ class Effects:
     due: Callable[[], None]
 
 
-#: What `update(rate_limit=...)` calls no limit, as None leaves it as it is.
-UNLIMITED = "unlimited"
-Unlimited: TypeAlias = Literal["unlimited"]
-
-#: Seconds for which an old secret is valid beside the new one, unless the caller says otherwise.
-OVERLAP = 86400.0
-
-
 class Endpoints:
     """
     `webhooks.endpoints`. Safe for any thread.
@@ -79,10 +59,9 @@ class Endpoints:
     database.
     """
 
-    def __init__(self, database: Database, *, rules: Rules, vault: Vault, effects: Effects, clock: Clock) -> None:
+    def __init__(self, database: Database, *, enrolment: Enrolment, effects: Effects, clock: Clock) -> None:
         self._database = database
-        self._rules = rules
-        self._vault = vault
+        self._enrolment = enrolment
         self._effects = effects
         self._clock = clock
 
@@ -92,11 +71,17 @@ class Endpoints:
         url: str,
         events: Several[str],
         *,
-        secret: str | None = None,
-        description: str = "",
+        filter: Mapping[str, Any] | None = None,
+        tenant: object = None,
+        scope: Literal["all", "shared"] | None = None,
+        dialect: str = "standard",
+        payload: Payload = "full",
+        batch: int = 0,
         ordering: bool = True,
         rate_limit: float | None = None,
         headers: Mapping[str, str] | None = None,
+        secret: str | None = None,
+        description: str = "",
         session: Session | None = None,
     ) -> NewEndpoint:
         """
@@ -105,13 +90,22 @@ class Endpoints:
         Args:
             url: Where to POST to: https, and a public address, unless settings allow more.
             events: Patterns: `*`, `order.*`, `*.created`, `order.created`.
-            secret: `whsec_` and the base64 of 24 to 64 bytes; made if not given.
-            description: For people.
+            filter: What its events must be beside: `{"data.total": {"$gt": 100}}`. By default anything.
+            tenant: Whose events it gets, a text, an int or a UUID; for good. By default it belongs to no tenant.
+            scope: Of an endpoint without a tenant: "all" (the default), everybody's events, or "shared", those that
+                belong to no tenant.
+            dialect: Which headers, body and signature it gets: "standard", "openfront", "github", "cloudevents",
+                "cloudevents-binary", or one of `install(dialects=[...])`.
+            payload: What it gets of a row: "full", all as it was at the commit; "thin", only its key and version;
+                "latest", the row as it is when sent.
+            batch: How many events one request may have, to 100; the body is an array then. 0: one, by itself.
             ordering: Whether the events of one row come in the order of its changes; if not, a delivery that fails
                 holds back no other.
             rate_limit: Requests a second, at most; None for any number.
             headers: What its requests have beside our headers, such as `{"Authorization": "Bearer …"}`; their values
                 are secrets, and shown to nobody.
+            secret: `whsec_` and the base64 of 24 to 64 bytes, or whatever the dialect takes; made if not given.
+            description: For people.
             session: Write in this session's transaction; its own changes
                 count for the new endpoint at once.
 
@@ -119,34 +113,87 @@ class Endpoints:
             The endpoint with its `secret`, which can be read here and never again.
 
         Raises:
-            InvalidURL, InvalidSubscription, InvalidHeaders: The message says what to write instead.
+            InvalidURL, InvalidSubscription, InvalidFilter, InvalidHeaders: The message says what to write instead.
             EndpointError: Another argument cannot be; the message says which, and never repeats a secret.
             ConfigurationError: *session* is one of another database.
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
-        given.check_description(description)
-        given.check_ordering(ordering)
-        given.check_rate_limit(rate_limit)
+        asked: Terms = {
+            "url": url,
+            "events": events,
+            "filter": filter,
+            "dialect": dialect,
+            "payload": payload,
+            "batch": batch,
+            "ordering": ordering,
+            "rate_limit": rate_limit,
+            "description": description,
+        }
         added = own_headers.check({} if headers is None else headers)
-        now = self._clock.now()
-        endpoint = NewEndpoint(
-            id=endpoint_id(),
-            url=self._rules.check_url(url),
-            events=self._rules.check_events(events),
-            enabled=True,
-            description=description,
-            created_at=now,
-            updated_at=now,
-            ordering=ordering,
-            rate_limit=rate_limit,
-            header_names=tuple(added),
-            secret=self._new_secret(secret),
-        )
-        sealed = self._vault.seal(endpoint.secret)
-        with self._transaction(session) as connection:
-            self._check_vault(connection)
-            stored.add(connection, endpoint, secret=sealed, headers=self._sealed(added))
-        return endpoint
+        new = self._enrolment.new(asked, reach=terms.reach(tenant=tenant, scope=scope), secret=secret, headers=added)
+        return self._write(session, lambda connection: self._enrolment.add(connection, new, headers=added))
+
+    @on_database
+    def register(
+        self,
+        key: str,
+        *,
+        url: str,
+        events: Several[str],
+        filter: Mapping[str, Any] | None = None,
+        tenant: object = None,
+        scope: Literal["all", "shared"] | None = None,
+        dialect: str = "standard",
+        payload: Payload = "full",
+        batch: int = 0,
+        ordering: bool = True,
+        rate_limit: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        secret: str | None = None,
+        description: str = "",
+        session: Session | None = None,
+    ) -> Endpoint:
+        """
+        Say what the endpoint of that key is to be: added if there is none, changed if there is.
+
+        For endpoints that stand in a configuration: called at every start, by
+        every process, twice at once too, it leaves one endpoint, which is what
+        was said last; what is not said is as `create()` has it. Whether it is
+        enabled is left as it is. A tenant has keys of its own: the same key of
+        another tenant is another endpoint.
+
+        Args:
+            key: What the application calls it: a text of 1 to 500 characters.
+            scope: For good, as the tenant.
+            secret: As for `create()`. If it is given, and not the endpoint's newest already, it becomes so, and the
+                older ones are valid for a day beside it.
+
+        Returns:
+            The endpoint; with its `secret`, as a `NewEndpoint`, if it was added.
+
+        Raises:
+            EndpointError: As for `create()`; or there is an endpoint of that key with another scope.
+            ConfigurationError, DatabaseBusy: As for `create()`.
+        """
+        asked: Terms = {
+            "url": url,
+            "events": events,
+            "filter": filter,
+            "dialect": dialect,
+            "payload": payload,
+            "batch": batch,
+            "ordering": ordering,
+            "rate_limit": rate_limit,
+            "description": description,
+        }
+        added = own_headers.check({} if headers is None else headers)
+        reach = terms.reach(tenant=tenant, scope=scope)
+        new = self._enrolment.new(asked, reach=reach, secret=secret, headers=added, key=given.check_key(key))
+
+        def step(connection: Connection) -> Endpoint:
+            return self._enrolment.register(connection, new, secret=secret, headers=added)
+
+        return self._write(session, step)
 
     @on_database
     def get(self, id: str) -> Endpoint:
@@ -158,13 +205,19 @@ class Endpoints:
         """
         check_endpoint_id(id)
         with self._database.read() as connection:
-            return _found(stored.find(connection, id), id)
+            return found(stored.find(connection, id), id)
 
     @on_database
-    def list(self) -> list[Endpoint]:
-        """Every endpoint, oldest first, without secrets."""
+    def list(self, *, tenant: object = None) -> list[Endpoint]:
+        """
+        Every endpoint, oldest first, without secrets.
+
+        Args:
+            tenant: Only those of this tenant.
+        """
+        only = None if tenant is None else given.check_tenant(tenant)
         with self._database.read() as connection:
-            return stored.find_all(connection)
+            return [one for one in stored.find_all(connection) if only is None or one.tenant == only]
 
     @on_database
     def update(
@@ -173,46 +226,45 @@ class Endpoints:
         *,
         url: str | None = None,
         events: Several[str] | None = None,
-        description: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        dialect: str | None = None,
+        payload: Payload | None = None,
+        batch: int | None = None,
         ordering: bool | None = None,
         rate_limit: float | Unlimited | None = None,
         headers: Mapping[str, str] | None = None,
+        description: str | None = None,
         session: Session | None = None,
     ) -> Endpoint:
         """
-        Change what is given and leave the rest.
+        Change what is given and leave the rest. Whose events it gets is for good: delete it, and create another.
 
-        A new URL or rate limit (`"unlimited"` for none), and new headers, which
-        replace all that there are (`{}` for none), count for the next attempt
-        of what waits already; new events and ordering count for changes from
-        now on.
+        How it is sent (URL, dialect, payload, batch, rate limit, and headers,
+        which replace all that there are) counts for the next attempt of what
+        waits already; events, filter and ordering count for changes from now
+        on. `filter={}`, `headers={}`, `batch=0` and `rate_limit="unlimited"`
+        end what there was.
 
         Raises:
-            InvalidURL, InvalidSubscription, InvalidHeaders, EndpointError, NotFound: As for `create()` and `get()`.
+            InvalidURL, InvalidSubscription, InvalidFilter, InvalidHeaders, EndpointError, NotFound: As for `create()`
+                and `get()`; the dialect does not go with the batch, or with a secret that the endpoint has.
             ConfigurationError, DatabaseBusy: As for `create()`.
         """
         check_endpoint_id(id)
-        values: dict[str, Any] = {}
-        if url is not None:
-            values["url"] = self._rules.check_url(url)
-        if events is not None:
-            values["events"] = self._rules.check_events(events)
-        if description is not None:
-            given.check_description(description)
-            values["description"] = description
-        if ordering is not None:
-            given.check_ordering(ordering)
-            values["ordering"] = ordering
-        if rate_limit is not None:
-            values["rate_limit"] = None if rate_limit == UNLIMITED else given.check_rate_limit(rate_limit)
-        if headers is not None:
-            added = own_headers.check(headers)
-            values |= {"headers": self._sealed(added), "header_names": tuple(added)}
-        with self._transaction(session) as connection:
-            if headers:
-                self._check_vault(connection)
-            self._change(connection, id, **values)
-            return _found(stored.find(connection, id), id)
+        asked: Terms = {
+            "url": url,
+            "events": events,
+            "filter": filter,
+            "dialect": dialect,
+            "payload": payload,
+            "batch": batch,
+            "ordering": ordering,
+            "rate_limit": rate_limit,
+            "description": description,
+        }
+        values = self._enrolment.rules.checked(asked)
+        added = None if headers is None else own_headers.check(headers)
+        return self._write(session, lambda connection: self._enrolment.update(connection, id, values, headers=added))
 
     @on_database
     def disable(self, id: str, *, session: Session | None = None) -> Endpoint:
@@ -227,8 +279,10 @@ class Endpoints:
         """
         check_endpoint_id(id)
         with self._transaction(session) as connection:
-            self._change(connection, id, enabled=False, disabled_at=self._clock.now(), disabled_because="asked")
-            return _found(stored.find(connection, id), id)
+            self._enrolment.change(
+                connection, id, enabled=False, disabled_at=self._clock.now(), disabled_because="asked"
+            )
+            return found(stored.find(connection, id), id)
 
     @on_database
     def enable(self, id: str, *, session: Session | None = None) -> Endpoint:
@@ -241,8 +295,10 @@ class Endpoints:
         check_endpoint_id(id)
         now = self._clock.now()
         with self._transaction(session) as connection:
-            self._change(connection, id, enabled=True, enabled_at=now, disabled_at=None, disabled_because=None)
-            enabled = _found(stored.find(connection, id), id)
+            self._enrolment.change(
+                connection, id, enabled=True, enabled_at=now, disabled_at=None, disabled_because=None
+            )
+            enabled = found(stored.find(connection, id), id)
         if session is None:
             self._effects.due()
         return enabled
@@ -256,7 +312,7 @@ class Endpoints:
             NotFound: There is none of that id.
         """
         check_endpoint_id(id)
-        self._write(session, lambda connection: self._delete(connection, id))
+        self._write(session, lambda connection: self._enrolment.delete(connection, id))
 
     @on_database
     def rotate_secret(
@@ -284,8 +340,10 @@ class Endpoints:
             ConfigurationError, DatabaseBusy: As for `create()`.
         """
         check_endpoint_id(id)
-        seconds, new = given.check_overlap(overlap), self._new_secret(secret)
-        return self._write(session, lambda connection: self._rotate(connection, id, secret=new, overlap=seconds))
+        seconds = given.check_overlap(overlap)
+        return self._write(
+            session, lambda connection: self._enrolment.rotate(connection, id, secret=secret, overlap=seconds)
+        )
 
     @on_database
     def secrets(self, id: str) -> builtins.list[SecretState]:
@@ -297,7 +355,7 @@ class Endpoints:
         """
         check_endpoint_id(id)
         with self._database.read() as connection:
-            _found(stored.find(connection, id), id)
+            found(stored.find(connection, id), id)
             return secrets.states(connection, id, now=self._clock.now())
 
     @on_database
@@ -317,62 +375,10 @@ class Endpoints:
             ConfigurationError: There are no keys.
             DatabaseBusy: As for `create()`.
         """
-        if not self._vault.seals:
+        if not self._enrolment.custody.vault.seals:
             message = "there is no key to encrypt by: give install() encryption_keys, the newest first"
             raise ConfigurationError(message)
-        return reseal(self._database, self._vault)
-
-    def _rotate(self, connection: Connection, public_id: str, *, secret: str, overlap: float) -> NewEndpoint:
-        now = self._clock.now()
-        self._check_vault(connection)
-        self._change(connection, public_id)
-        secrets.rotate(
-            connection,
-            stored.number_of(connection, public_id),
-            self._vault.seal(secret),
-            is_same=partial(self._holds, secret),
-            now=now,
-            until=now + timedelta(seconds=overlap),
-        )
-        endpoint = _found(stored.find(connection, public_id), public_id)
-        return NewEndpoint(**{one.name: getattr(endpoint, one.name) for one in fields(Endpoint)}, secret=secret)
-
-    def _check_vault(self, connection: Connection) -> None:
-        """Raises `ConfigurationError` rather than lay a secret that anybody can read beside others that are sealed."""
-        if not self._vault.seals and secrets.any_sealed(connection):
-            message = (
-                "the database holds secrets that are encrypted, and install() got no encryption_keys: give it those of "
-                "the other processes"
-            )
-            raise ConfigurationError(message)
-
-    def _holds(self, secret: str, sealed: str) -> bool:
-        """Whether that is what was sealed; one that cannot be opened is taken for another."""
-        try:
-            return self._vault.open(sealed) == secret
-        except ConfigurationError:
-            return False
-
-    def _delete(self, connection: Connection, public_id: str) -> None:
-        now = self._clock.now()
-        self._change(connection, public_id, enabled=False, deleted_at=now, headers=None, header_names=())
-        secrets.forget(connection, stored.number_of(connection, public_id))
-
-    def _change(self, connection: Connection, public_id: str, **values: Any) -> None:
-        if not stored.change(connection, public_id, now=self._clock.now(), **values):
-            raise stored.not_found(public_id)
-
-    def _new_secret(self, secret: str | None) -> str:
-        """That which was given, checked, or one that is made."""
-        if secret is None:
-            return self._rules.make_secret()
-        try:
-            return self._rules.check_secret(secret)
-        except ConfigurationError as error:
-            raise EndpointError(str(error)) from None
-
-    def _sealed(self, headers: Mapping[str, str]) -> str | None:
-        return self._vault.seal(own_headers.written(headers)) if headers else None
+        return reseal(self._database, self._enrolment.custody.vault)
 
     def _write(self, session: Session | None, step: Callable[[Connection], T]) -> T:
         """*step* in a transaction; in one of our own again, if it had to give way."""
@@ -401,9 +407,3 @@ class Endpoints:
 def _own(session: Any) -> Any:
     """The thread's own session, of a `scoped_session`."""
     return session() if isinstance(session, scoped_session) else session
-
-
-def _found(endpoint: Endpoint | None, public_id: str) -> Endpoint:
-    if endpoint is None:
-        raise stored.not_found(public_id)
-    return endpoint

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from sqla_webhooks.audience import Audience, Scope
 from sqla_webhooks.destination import Destination
 from sqla_webhooks.errors import DeliveryError
 
@@ -25,13 +26,15 @@ class Operation(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    #: Nothing: the row was there already, and is told of.
+    READ = "read"
     #: Nothing was done to a row: something happened.
     EMIT = "emit"
 
     @property
     def verb(self) -> str:
-        """A change of a row as event types say it: `created`, `updated`, `deleted`."""
-        return f"{self.value}d"
+        """What was done to a row as event types say it: `created`, `updated`, `deleted`, `read`."""
+        return "read" if self is Operation.READ else f"{self.value}d"
 
 
 #: What is done to rows.
@@ -128,6 +131,10 @@ class Event:
         table, identity: The row's table and its primary key's values, for loading it and for its order. Not part of
             the body.
         former_id: The `resource_id` before, where the primary key has changed. Not part of the body.
+        audience, tenant: Whom it may reach. Not part of the body.
+        context: What the application said of the change's circumstances; None for nothing.
+        truncated: Whether only the key is in `data`, since the body would have been too large.
+        gone: Whether only the key is in `data`, since the row was to be sent as it is now, and is there no more.
     """
 
     id: str
@@ -142,6 +149,11 @@ class Event:
     table: str = ""
     identity: tuple[Any, ...] = ()
     former_id: str | None = None
+    audience: Audience = Audience.ALL
+    tenant: str | None = None
+    context: Mapping[str, Any] | None = None
+    truncated: bool = False
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +186,12 @@ class Endpoint:
     Where events go, as `webhooks.endpoints` shows it.
 
     Attributes:
+        filter: What its events must be, beside their types; None for anything.
+        scope: Whose events it may get: those of its `tenant`, those that belong to no tenant, or all.
+        key: What the application calls it; None if it was not registered by a key.
+        dialect: Which headers, body and signature its requests have.
+        payload: What of the row it gets: all as it was at the commit, only its key, or the row as it is when sent.
+        batch: How many events one request may have, in an array; 0 for each by itself.
         ordering: Whether the events of one row come in the order of its changes.
         rate_limit: Requests a second, at most; None for any number.
         header_names: The headers that its requests have beside ours; their values are shown to nobody.
@@ -188,6 +206,13 @@ class Endpoint:
     description: str
     created_at: datetime
     updated_at: datetime
+    filter: Mapping[str, Any] | None = None
+    scope: Scope = Scope.ALL
+    tenant: str | None = None
+    key: str | None = None
+    dialect: str = "standard"
+    payload: Literal["full", "thin", "latest"] = "full"
+    batch: int = 0
     ordering: bool = True
     rate_limit: float | None = None
     header_names: tuple[str, ...] = ()
@@ -232,6 +257,7 @@ class Claim:
         attempt: This attempt's number; the first is 1.
         first_attempt_at: When attempt 1 started; None before it.
         keys: The queues that it stands in: none where order is not wanted, two where a primary key has changed.
+        table: Of the event's row; empty if it is about none.
     """
 
     delivery_id: int
@@ -245,6 +271,7 @@ class Claim:
     event_type: str
     payload: bytes = field(repr=False)
     destination: Destination
+    table: str = ""
 
     @property
     def endpoint(self) -> int:
@@ -290,16 +317,19 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    What came of sending one claim.
+    What came of one request.
 
     Attributes:
+        claim: What was sent, or the first of what was sent together.
         duration: Seconds.
+        others: What was sent with it.
     """
 
     claim: Claim
     started_at: datetime
     duration: float
     outcome: Answer | DeliveryError
+    others: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +406,13 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it is kept, with the bytes that are sent."""
+    """
+    An event as it is kept, with the bytes that are sent to endpoints that want nothing else.
+
+    Attributes:
+        context: What the application said of the change's circumstances; None for nothing.
+        tenant: Whose it is; None if it is no one tenant's, or that could not be told.
+    """
 
     id: str
     type: str
@@ -385,3 +421,5 @@ class StoredEvent:
     resource_id: str
     operation: Operation
     payload: bytes
+    context: Mapping[str, Any] | None = None
+    tenant: str | None = None

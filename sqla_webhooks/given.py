@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from sqla_webhooks.asked import NO_TEXT
+from sqla_webhooks.audience import Scope
 from sqla_webhooks.errors import ConfigurationError, EndpointError
 
 #: Characters: MariaDB's TEXT ends at 64 KiB, which its letters may fill four bytes each.
@@ -17,7 +19,61 @@ _SLOWEST, _FASTEST = 0.00001, 1_000_000
 LONGEST_OVERLAP = 30 * 86400.0
 
 
-def check_description(given: Any) -> None:
+#: Events that one request may have.
+LARGEST_BATCH = 100
+
+#: Characters of a tenant, and of what an endpoint is registered by.
+LONGEST_NAME = 500
+
+PAYLOADS = ("full", "thin", "latest")
+_SCOPES = (Scope.ALL, Scope.SHARED)
+
+
+def check_payload(given: Any) -> str:
+    if given not in PAYLOADS:
+        message = (
+            f"payload is {given!r}: give 'full', 'thin' (only the key of the row) or 'latest' (as it is when sent)"
+        )
+        raise EndpointError(message)
+    return str(given)
+
+
+def check_batch(given: Any) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given <= LARGEST_BATCH:
+        message = f"batch is {given!r}: give how many events one request may have, to {LARGEST_BATCH}; 0 for each alone"
+        raise EndpointError(message)
+    return given
+
+
+def check_scope(given: Any) -> Scope:
+    if given is None:
+        return Scope.ALL
+    for scope in _SCOPES:
+        if given == scope:
+            return scope
+    message = (
+        f"scope is {given!r}: give 'all', or 'shared' for what belongs to no tenant, or tenant=... for one of them"
+    )
+    raise EndpointError(message)
+
+
+def check_tenant(given: Any) -> str:
+    """A tenant as text, as it is compared: `str()` of what the application calls it."""
+    return _name("tenant", str(given) if isinstance(given, int | UUID) and not isinstance(given, bool) else given)
+
+
+def check_key(given: Any) -> str:
+    return _name("key", given)
+
+
+def _name(what: str, given: Any) -> str:
+    if not isinstance(given, str) or not 1 <= len(given) <= LONGEST_NAME or NO_TEXT.search(given):
+        message = f"{what} is {given!r}: give a text of 1 to {LONGEST_NAME} characters, without NUL and lone surrogates"
+        raise EndpointError(message)
+    return given
+
+
+def check_description(given: Any) -> str:
     if not isinstance(given, str):
         message = f"description is {given!r}: give a text"
         raise ConfigurationError(message)
@@ -29,12 +85,14 @@ def check_description(given: Any) -> None:
     if problem:
         message = f"description {problem}"
         raise EndpointError(message)
+    return given
 
 
-def check_ordering(given: Any) -> None:
+def check_ordering(given: Any) -> bool:
     if not isinstance(given, bool):
         message = f"ordering is {given!r}: give True or False"
         raise ConfigurationError(message)
+    return given
 
 
 def check_rate_limit(given: Any) -> float | None:

@@ -111,6 +111,8 @@ outbox = Table(
     Column("transaction_id", String(32), nullable=False),
     Column("captured_at", Instant, nullable=False),
     Column("changes", _Bytes, nullable=False),
+    # JSON, as in `webhook_event`.
+    Column("context", _LongText),
     Index("ix_webhook_outbox_transaction", "transaction_id"),
     # A number must never come back: the fan-out deletes by number what it has read.
     sqlite_autoincrement=True,
@@ -124,6 +126,18 @@ endpoint = Table(
     Column("public_id", String(40), nullable=False, unique=True),
     Column("url", Text, nullable=False),
     Column("events", Text, nullable=False),
+    # JSON, NULL for all: see `filters`.
+    Column("filter", _LongText),
+    # Whose events it may get: see `audience`.
+    Column("scope", String(16), nullable=False),
+    Column("tenant", Text),
+    # What the application calls it, and a digest of that and of the tenant, by which there is one; NULL once deleted.
+    Column("key", Text),
+    Column("key_digest", String(64), unique=True),
+    # How it is sent: the name of a dialect, how much of the row, and how many in a request; 0 for each by itself.
+    Column("dialect", String(32), nullable=False),
+    Column("payload", String(16), nullable=False),
+    Column("batch", Integer, nullable=False),
     # JSON of names to values, sealed (see `vault`), NULL for none; and of the names alone.
     Column("headers", Secret),
     Column("header_names", Text),
@@ -187,6 +201,8 @@ event = Table(
     Column("public_id", String(40), nullable=False, unique=True),
     Column("type", String(255), nullable=False),
     Column("resource", String(255), nullable=False),
+    # The row's table, which tells the resources of one name apart; empty for what is about no row.
+    Column("table_name", String(255), nullable=False),
     Column("resource_id", Text, nullable=False),
     Column("operation", String(16), nullable=False),
     # A number for the row, by which the deliveries of its events are put in order; `former_key` is the one that it had
@@ -194,6 +210,11 @@ event = Table(
     Column("row_key", BigInteger, nullable=False),
     Column("former_key", BigInteger),
     Column("occurred_at", Instant, nullable=False, index=True),
+    # Whom it may reach: see `audience`.
+    Column("audience", String(16), nullable=False),
+    Column("tenant", Text),
+    # JSON of what the application said of the change's circumstances; NULL for nothing.
+    Column("context", _LongText),
     # The very bytes that are signed and sent: never JSON, which a database may rewrite.
     Column("payload", _Bytes, nullable=False),
     sqlite_autoincrement=True,

@@ -23,6 +23,7 @@ from sqla_webhooks.capture.interest import Interest
 from sqla_webhooks.capture.listen import Capture
 from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.config import Options, Settings
+from sqla_webhooks.custody import Custody
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.credentials import Opener
@@ -32,9 +33,10 @@ from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
 from sqla_webhooks.encoding import Encoding, type_name
-from sqla_webhooks.endpoints import Effects, Endpoints, Rules
+from sqla_webhooks.endpoints import Effects, Endpoints
 from sqla_webhooks.enrich.enricher import EnricherFunction, register
 from sqla_webhooks.enrich.run import Enrichment
+from sqla_webhooks.enrolment import Enrolment
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
@@ -49,6 +51,7 @@ from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
+from sqla_webhooks.terms import Rules
 from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -332,7 +335,12 @@ class Webhooks:
             check_events=lambda patterns: subscriptions.check(
                 patterns, self._resources.names(), never=self._resources.never()
             ),
-            check_secret=sign.check_secret,
+            check_dialect=str,
+            check_batch=lambda _name, _size: None,
+        )
+        custody = Custody(
+            self._vault,
+            check_secret=lambda _dialect, secret: sign.check_secret(secret),
             make_secret=sign.generate_secret,
         )
         effects = Effects(
@@ -340,7 +348,8 @@ class Webhooks:
             written=self._endpoints_written,
             due=self._thread.ring,
         )
-        return Endpoints(self._database, rules=rules, vault=self._vault, effects=effects, clock=self.settings.clock)
+        enrolment = Enrolment(rules, custody, clock=self.settings.clock)
+        return Endpoints(self._database, enrolment=enrolment, effects=effects, clock=self.settings.clock)
 
     def _begin(self) -> None:
         """The end of `install()`: nothing has happened before, and nothing is left of it if it fails."""

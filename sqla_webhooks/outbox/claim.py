@@ -33,6 +33,7 @@ _CLAIMED = (
         _delivery.c.endpoint_id,
         _event.c.public_id.label("event_id"),
         _event.c.type,
+        _event.c.table_name,
         _event.c.payload,
     )
     .join(_event, _delivery.c.event_id == _event.c.id)
@@ -117,6 +118,7 @@ def _claim(row: Any, destination: Destination, token: str, until: datetime) -> C
         keys=tuple(key for key in (row.ordering_key, row.former_key) if key is not None),
         event_id=row.event_id,
         event_type=row.type,
+        table=row.table_name,
         payload=bytes(row.payload),
         destination=destination,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from sqla_webhooks import models
+from sqla_webhooks.audience import Reach, Scope
 from sqla_webhooks.destination import Destination, Secret
 
 _endpoint, _secret = models.endpoint, models.secret
@@ -19,6 +20,11 @@ _FOUND = (
         _endpoint.c.public_id,
         _endpoint.c.url,
         _endpoint.c.headers,
+        _endpoint.c.dialect,
+        _endpoint.c.payload,
+        _endpoint.c.batch,
+        _endpoint.c.scope,
+        _endpoint.c.tenant,
         _secret.c.id.label("secret_id"),
         _secret.c.value,
         _secret.c.expires_at,
@@ -45,4 +51,8 @@ def _destination(rows: list[Any]) -> Destination:
         url=first.url,
         secrets=tuple(Secret(row.value, row.expires_at) for row in rows if row.secret_id is not None),
         headers=first.headers,
+        dialect=first.dialect,
+        payload=first.payload,
+        batch=first.batch,
+        reach=Reach(Scope(first.scope), first.tenant),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from sqla_webhooks import encoding, models
+from sqla_webhooks.audience import Scope
 from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.outbox import secrets, subscribed
@@ -22,6 +23,13 @@ _SHOWN = (
         _endpoint.c.public_id,
         _endpoint.c.url,
         _endpoint.c.events,
+        _endpoint.c.filter,
+        _endpoint.c.scope,
+        _endpoint.c.tenant,
+        _endpoint.c.key,
+        _endpoint.c.dialect,
+        _endpoint.c.payload,
+        _endpoint.c.batch,
         _endpoint.c.enabled,
         _endpoint.c.enabled_at,
         _endpoint.c.description,
@@ -52,9 +60,15 @@ def add(connection: Connection, endpoint: NewEndpoint, *, secret: str, headers: 
         insert(_endpoint).values(
             public_id=endpoint.id,
             url=endpoint.url,
-            events=_as_list(endpoint.events),
             headers=headers,
-            header_names=_as_list(endpoint.header_names),
+            scope=endpoint.scope.value,
+            tenant=endpoint.tenant,
+            key=endpoint.key,
+            key_digest=None if endpoint.key is None else key_digest(endpoint.key, endpoint.tenant),
+            dialect=endpoint.dialect,
+            payload=endpoint.payload,
+            batch=endpoint.batch,
+            **{name: _as_json(getattr(endpoint, name)) for name in _JSON},
             enabled=endpoint.enabled,
             enabled_at=endpoint.created_at,
             ordering=endpoint.ordering,
@@ -73,6 +87,18 @@ def find(connection: Connection, public_id: str) -> Endpoint | None:
     """The endpoint of that id, unless it was deleted."""
     row = connection.execute(_SHOWN.where(_endpoint.c.public_id == public_id)).first()
     return None if row is None else _shown(row)
+
+
+def id_by_key(connection: Connection, key: str, tenant: str | None) -> str | None:
+    """
+    The id of the endpoint that was registered by that key for that tenant; None if there is none, or no more.
+
+    Locked: in an old transaction of the application's, it is seen whoever has
+    registered it since that began.
+    """
+    registered = select(_endpoint.c.public_id).where(_endpoint.c.key_digest == key_digest(key, tenant))
+    found: str | None = connection.execute(registered.with_for_update()).scalar()
+    return found
 
 
 def not_found(public_id: str) -> NotFound:
@@ -101,9 +127,7 @@ def number_of(connection: Connection, public_id: str) -> int:
 def change(connection: Connection, public_id: str, *, now: datetime, **values: Any) -> bool:
     """Write *values* to one endpoint; False if there is none of that id."""
     subscribed.count_write(connection)
-    for name in ("events", "header_names"):
-        if name in values:
-            values[name] = _as_list(values[name])
+    values |= {name: _as_json(values[name]) for name in _JSON if name in values}
     written = connection.execute(
         update(_endpoint)
         .where(_endpoint.c.public_id == public_id, _endpoint.c.deleted_at.is_(None))
@@ -112,8 +136,17 @@ def change(connection: Connection, public_id: str, *, now: datetime, **values: A
     return bool(written.rowcount)
 
 
-def _as_list(texts: Sequence[str]) -> str:
-    return encoding.dumps(list(texts)).decode()
+def key_digest(key: str, tenant: str | None) -> str:
+    """By which a key of a tenant's is found, letter by letter, in whatever way the database compares texts."""
+    return hashlib.blake2b(encoding.dumps([tenant, key]), digest_size=32).hexdigest()
+
+
+#: The columns that are JSON; NULL for None.
+_JSON = ("events", "header_names", "filter")
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else encoding.dumps(value).decode()
 
 
 def _shown(row: Any) -> Endpoint:
@@ -121,6 +154,13 @@ def _shown(row: Any) -> Endpoint:
         id=row.public_id,
         url=row.url,
         events=tuple(encoding.loads(row.events)),
+        filter=None if row.filter is None else encoding.loads(row.filter),
+        scope=Scope(row.scope),
+        tenant=row.tenant,
+        key=row.key,
+        dialect=row.dialect,
+        payload=row.payload,
+        batch=row.batch,
         enabled=row.enabled,
         description=row.description,
         created_at=row.created_at,

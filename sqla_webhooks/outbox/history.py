@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from sqla_webhooks import models
+from sqla_webhooks import encoding, models
 from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Operation, StoredEvent
 from sqla_webhooks.outbox.sought import JOINED, STATE, Sought
 
@@ -20,6 +20,8 @@ _EVENTS = select(
     _event.c.resource_id,
     _event.c.operation,
     _event.c.payload,
+    _event.c.context,
+    _event.c.tenant,
 )
 
 _DELIVERIES = select(
@@ -86,6 +88,8 @@ def _stored_event(row: Any) -> StoredEvent:
         resource_id=row.resource_id,
         operation=Operation(row.operation),
         payload=bytes(row.payload),
+        context=None if row.context is None else encoding.loads(row.context),
+        tenant=row.tenant,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from sqla_webhooks import encoding, models
+from sqla_webhooks.audience import Reach, Scope
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import queue, subscribed
 from sqla_webhooks.outbox.database import chunks
@@ -17,6 +18,15 @@ from sqla_webhooks.outbox.sizes import BESIDE_ROW, by_bytes
 from sqla_webhooks.subscriptions import Patterns
 
 _event, _endpoint = models.event, models.endpoint
+
+_ROUTE = (
+    _endpoint.c.id,
+    _endpoint.c.events,
+    _endpoint.c.scope,
+    _endpoint.c.tenant,
+    _endpoint.c.enabled,
+    _endpoint.c.ordering,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +47,15 @@ class Message:
 class _Route:
     endpoint_id: int
     patterns: Patterns
+    reach: Reach
     #: Whether its deliveries are given up before they begin.
     dropped: bool
     ordering: bool
+
+    def wants(self, message: Message) -> bool:
+        """Whether the event may go to the endpoint, and has been asked for."""
+        event = message.event
+        return self.reach.covers(event.audience, event.tenant) and self.patterns.match(event.type)
 
 
 class Publication:
@@ -68,16 +84,18 @@ class Publication:
         revision = subscribed.revision(connection)
         if revision == self._revision:
             return
-        found = connection.execute(
-            select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.enabled, _endpoint.c.ordering)
-            .where(_endpoint.c.deleted_at.is_(None))
-            .order_by(_endpoint.c.id)
-        )
-        self._routes = [
-            _Route(row.id, Patterns.of(encoding.loads(row.events)), self._drop and not row.enabled, row.ordering)
-            for row in found
-        ]
+        found = connection.execute(select(*_ROUTE).where(_endpoint.c.deleted_at.is_(None)).order_by(_endpoint.c.id))
+        self._routes = [self._route(row) for row in found]
         self._revision = revision
+
+    def _route(self, row: Any) -> _Route:
+        return _Route(
+            row.id,
+            patterns=Patterns.of(encoding.loads(row.events)),
+            reach=Reach(Scope(row.scope), row.tenant),
+            dropped=self._drop and not row.enabled,
+            ordering=row.ordering,
+        )
 
     def is_wanted(self, event_type: str) -> bool:
         """Whether anybody has asked for it; after `refresh()`."""
@@ -92,8 +110,7 @@ class Publication:
         routed = [
             (message, routes)
             for message in messages
-            if (routes := [route for route in self._routes if route.patterns.match(message.event.type)])
-            or self._keep_all
+            if (routes := [route for route in self._routes if route.wants(message)]) or self._keep_all
         ]
         if not routed:
             return
@@ -151,5 +168,9 @@ def _event_row(message: Message) -> dict[str, Any]:
         "row_key": queue.row_key(event.resource, event.table, event.resource_id),
         "former_key": former,
         "occurred_at": event.timestamp,
+        "table_name": event.table,
+        "audience": event.audience.value,
+        "tenant": event.tenant,
+        "context": None if event.context is None else encoding.dumps(event.context).decode(),
         "payload": message.body,
     }

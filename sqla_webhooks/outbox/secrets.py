@@ -88,6 +88,16 @@ def any_sealed(connection: Connection) -> bool:
     return connection.execute(sealed).first() is not None
 
 
+def values(connection: Connection, endpoint: int, *, now: datetime) -> list[str]:
+    """Those of an endpoint that are valid now, sealed, newest first."""
+    query = (
+        select(_secret.c.value)
+        .where(_secret.c.endpoint_id == endpoint, or_(_secret.c.expires_at.is_(None), _secret.c.expires_at > now))
+        .order_by(_secret.c.id.desc())
+    )
+    return list(connection.execute(query).scalars())
+
+
 def states(connection: Connection, public_id: str, *, now: datetime) -> list[SecretState]:
     """Those by which an endpoint's requests are signed now, without what they are, newest first."""
     query = (

@@ -20,7 +20,9 @@ Every error of this library, in one tree.
         ├── TLSFailed
         ├── TimedOut
         ├── InvalidAnswer
-        └── SigningFailed         its secrets or headers cannot be read; no request was made
+        ├── SigningFailed         its secrets or headers cannot be read; no request was made
+        ├── RenderingFailed       its body could not be made; no request was made
+        └── NotAcknowledged       it took the batch, but said that it has not taken this event
 
 `except WebhooksError` catches all of them. An answer with a status other than
 2xx is not an error here: it is an `Answer` (see `sqla_webhooks.events`).
@@ -161,3 +163,20 @@ class SigningFailed(DeliveryError):
     """
 
     reason = "signing"
+
+
+class RenderingFailed(DeliveryError):
+    """
+    What the endpoint wants could not be made of the event, so no request was made.
+
+    The installation's `transform` has raised, or the endpoint has a dialect
+    that this process does not know. The next attempt tries again.
+    """
+
+    reason = "rendering"
+
+
+class NotAcknowledged(DeliveryError):
+    """The endpoint took the request, a batch, and named this event among those that it has not taken."""
+
+    reason = "not_acknowledged"

@@ -302,11 +302,13 @@ class Answer:
     Attributes:
         body: The beginning of the body, decoded leniently.
         headers: Names in whatever case.
+        failed: Of a batch: the ids of the events that it says it has not taken.
     """
 
     status: int
     body: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    failed: frozenset[str] = frozenset()
 
     @property
     def ok(self) -> bool:

@@ -82,6 +82,18 @@ enriching: Signal = Signal(
     """,
 )
 
+enriching_for_endpoint: Signal = Signal(
+    "enriching_for_endpoint",
+    """
+    Sent for each delivery of an event of a created or updated row that still
+    exists, before it is sent, to shape what this one endpoint gets.
+
+    Sender and arguments as for `enriching`, and `endpoint`: the `Endpoint`.
+    Runs in the relay's thread, for each attempt anew.
+    `@endpoint_enricher(Model)` connects to this signal.
+    """,
+)
+
 enricher_failed: Signal = Signal(
     "enricher_failed",
     """

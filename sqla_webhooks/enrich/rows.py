@@ -51,15 +51,9 @@ class Rows:
         encoding: Encoding,
     ) -> None:
         self.mapper = mapper
-        self._encoding = encoding
         self._session = session
         self._options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
-        #: The primary key of each event's row: as JSON, and as Python values.
-        self._keys = {event.id: self._key(event.identity) for event in events}
-        self._identities = {event.id: _identity(mapper.primary_key, event) for event in events}
-        self._wanted = list({self._keys[name]: identity for name, identity in self._identities.items()}.values())
-        self._by_value: dict[tuple[Any, ...], Any] = {}
-        self._by_json: dict[bytes, Any] = {}
+        self._found = ByKey(mapper.primary_key, events, encoding=encoding)
         self._load()
 
     def load_again(self) -> None:
@@ -74,22 +68,50 @@ class Rows:
 
     def _load(self) -> None:
         columns = self.mapper.primary_key
-        for some in chunks(self._wanted, width=len(columns)):
+        for some in chunks(self._found.wanted, width=len(columns)):
             query = select(self.mapper.class_).where(among(columns, some)).options(*self._options)
             for row in self._session.scalars(query).unique():
-                self._keep(self.mapper.primary_key_from_instance(row), row)
+                self._found.keep(self.mapper.primary_key_from_instance(row), row)
 
     def of(self, event: Event) -> Any:
         """The row of *event*, None if it is gone."""
+        return self._found.of(event)
+
+
+class ByKey:
+    """
+    What was found of the rows of some events, by their primary keys.
+
+    Attributes:
+        wanted: The keys that are to be looked for, as Python values, each once.
+    """
+
+    wanted: list[tuple[Any, ...]]
+
+    def __init__(self, columns: Sequence[ColumnElement[Any]], events: Iterable[Event], *, encoding: Encoding) -> None:
+        self._encoding = encoding
+        #: The primary key of each event's row: as JSON, and as Python values.
+        self._keys: dict[str, bytes] = {}
+        self._identities: dict[str, tuple[Any, ...]] = {}
+        for event in events:
+            self._keys[event.id] = self._key(event.identity)
+            self._identities[event.id] = _identity(columns, event)
+        self.wanted = list({self._keys[name]: identity for name, identity in self._identities.items()}.values())
+        self._by_value: dict[tuple[Any, ...], Any] = {}
+        self._by_json: dict[bytes, Any] = {}
+
+    def keep(self, identity: Sequence[Any], row: Any) -> None:
+        """What was found under a primary key, as the database has it."""
+        self._by_json[self._key(identity)] = row
+        if _hashable(tuple(identity)):
+            self._by_value[tuple(identity)] = row
+
+    def of(self, event: Event) -> Any:
+        """What was found for *event*, None if nothing was."""
         found = self._by_json.get(self._keys[event.id])
         if found is None and _hashable(identity := self._identities[event.id]):
             found = self._by_value.get(identity)  # the database may write a key otherwise: 5 as 5.00
         return found
-
-    def _keep(self, identity: Sequence[Any], row: Any) -> None:
-        self._by_json[self._key(identity)] = row
-        if _hashable(tuple(identity)):
-            self._by_value[tuple(identity)] = row
 
     def _key(self, identity: Iterable[Any]) -> bytes:
         """A primary key as JSON, whether it comes from a row or from an event."""

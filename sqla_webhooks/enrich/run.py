@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.enrich.rows import ReadOnlySession, Rows
-from sqla_webhooks.events import Event, Operation
+from sqla_webhooks.events import Endpoint, Event, Operation
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.resources import Resources
 from sqla_webhooks.signals import Signal, enricher_failed
@@ -24,9 +24,17 @@ logger = logging.getLogger(__name__)
 Receiver: TypeAlias = Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """An event, and what its enrichers are told beside it."""
+
+    event: Event
+    more: Mapping[str, Any]
+
+
 class Enrichment:
     """
-    Runs the enrichers of one installation.
+    Runs the enrichers of one installation that are connected to some signals.
 
     In the relay's thread. A read transaction of our own is open meanwhile, no
     write transaction.
@@ -40,21 +48,35 @@ class Enrichment:
         self._signals = signals
         self._encoding = encoding
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no enricher."""
+        return not any(signal.receivers for signal in self._signals)
+
     def enrich(self, events: Sequence[Event]) -> list[Event]:
         """The events with what the enrichers added; those nobody enriches as they are."""
-        if not any(signal.receivers for signal in self._signals):
-            return list(events)
-        enriched: dict[str, Event] = {}
-        by_class: dict[tuple[str, str], list[Event]] = {}
-        for event in events:
+        return self._run_all([_Case(event, {}) for event in events])
+
+    def enrich_for(self, events: Sequence[tuple[Event, Endpoint]]) -> list[Event]:
+        """The same for enrichers that are told of the endpoint that gets the event."""
+        return self._run_all([_Case(event, {"endpoint": endpoint}) for event, endpoint in events])
+
+    def _run_all(self, cases: Sequence[_Case]) -> list[Event]:
+        enriched = [case.event for case in cases]
+        if self.is_idle:
+            return enriched
+        by_class: dict[tuple[str, str], list[int]] = {}
+        for place, event in enumerate(enriched):
             if event.operation is not Operation.DELETE:
-                by_class.setdefault((event.resource, event.table), []).append(event)
-        for (resource, table), some in by_class.items():
+                by_class.setdefault((event.resource, event.table), []).append(place)
+        for (resource, table), places in by_class.items():
             mapper = self._resources.mapper(resource, table)
             receivers = [] if mapper is None else self._receivers(mapper)
             if mapper is not None and receivers:
-                enriched.update((event.id, event) for event in self._enrich(mapper, receivers, events=some))
-        return [enriched.get(event.id, event) for event in events]
+                done = self._enrich(mapper, receivers, cases=[cases[place] for place in places])
+                for place, case in zip(places, done, strict=True):
+                    enriched[place] = case.event
+        return enriched
 
     def _receivers(self, mapper: Mapper[Any]) -> list[Receiver]:
         """Base classes first, then in order of registration; each once."""
@@ -62,7 +84,7 @@ class Enrichment:
         found = [receiver for signal in self._signals for cls in classes for receiver in signal.receivers_in_order(cls)]
         return list({id(receiver): receiver for receiver in found}.values())
 
-    def _enrich(self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]) -> list[Event]:
+    def _enrich(self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, cases: Sequence[_Case]) -> list[_Case]:
         """
         Run *receivers* on the events of one class. Those whose rows cannot be loaded do nothing.
 
@@ -71,46 +93,45 @@ class Enrichment:
         """
         again = Retrying(retry=retry_if_exception_type(DBAPIError), stop=stop_after_attempt(2), reraise=True)
         try:
-            return again(self._load_and_run, mapper, receivers, events=events)
+            return again(self._load_and_run, mapper, receivers, cases=cases)
         except Exception as error:  # an application's options and types: whatever is wrong with them, its events go on
             if isinstance(error, DBAPIError) and not self._database.answers():
                 raise
             if len(receivers) > 1:
-                return self._each_alone(mapper, receivers, events=events)
+                return self._each_alone(mapper, receivers, cases=cases)
             logger.exception("the rows of %s could not be loaded for %s", mapper.class_.__qualname__, receivers[0])
-            for event in events:
-                enricher_failed.tell(mapper.class_, enricher=receivers[0], event=event, error=error)
-            return list(events)
+            for case in cases:
+                enricher_failed.tell(mapper.class_, enricher=receivers[0], event=case.event, error=error)
+            return list(cases)
 
-    def _each_alone(
-        self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]
-    ) -> list[Event]:
+    def _each_alone(self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, cases: Sequence[_Case]) -> list[_Case]:
         """One of them named what cannot be loaded; the others shall not suffer for it."""
-        enriched = list(events)
+        enriched = list(cases)
         for receiver in receivers:
-            enriched = self._enrich(mapper, [receiver], events=enriched)
+            enriched = self._enrich(mapper, [receiver], cases=enriched)
         return enriched
 
     def _load_and_run(
-        self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, events: Sequence[Event]
-    ) -> list[Event]:
+        self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, cases: Sequence[_Case]
+    ) -> list[_Case]:
         with self._database.read(theirs=True) as connection, ReadOnlySession(connection, autoflush=False) as session:
+            events = [case.event for case in cases]
             rows = Rows(session, mapper, receivers=receivers, events=events, encoding=self._encoding)
-            return [event if rows.of(event) is None else _run(receivers, event, rows=rows) for event in events]
+            return [case if rows.of(case.event) is None else _run(receivers, case, rows=rows) for case in cases]
 
 
-def _run(receivers: Sequence[Receiver], event: Event, *, rows: Rows) -> Event:
+def _run(receivers: Sequence[Receiver], case: _Case, *, rows: Rows) -> _Case:
     """
     Call each enricher on a copy, which counts only if it returns.
 
     Raises:
         DBAPIError: The database has failed under them.
     """
-    model = rows.mapper.class_
+    model, event = rows.mapper.class_, case.event
     for receiver in receivers:
         try:
             data = copy.deepcopy(event.data)
-            receiver(model, instance=rows.of(event), payload=data, event=event)
+            receiver(model, instance=rows.of(event), payload=data, event=event, **case.more)
         except KeyboardInterrupt:
             raise  # somebody wants `drain()` to end
         except BaseException as error:  # the application's code: SystemExit or CancelledError must not stop events
@@ -120,4 +141,4 @@ def _run(receivers: Sequence[Receiver], event: Event, *, rows: Rows) -> Event:
             enricher_failed.tell(model, enricher=receiver, event=event, error=error)
         else:
             event = replace(event, data=data)  # the next enricher sees what this one added
-    return event
+    return replace(case, event=event)

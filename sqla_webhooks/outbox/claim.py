@@ -44,7 +44,7 @@ _CLAIMED = (
 
 def claim(database: Database, shares: Sequence[Share], *, now: datetime, lease: float) -> list[Claim]:
     """
-    Up to each share's limit of what is due in its lane, now this relay's for *lease* seconds.
+    What is due in the lane of each share, as much as its requests can have, now this relay's for *lease* seconds.
 
     One write transaction, in the relay's thread. No two relays get the same
     delivery: where the database can skip what another one has locked, they do;
@@ -90,7 +90,7 @@ def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> l
         select(_delivery.c.id, _delivery.c.lane)
         .where(_delivery.c.lane == share.lane, _delivery.c.next_attempt_at <= now)
         .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
-        .limit(share.limit)
+        .limit(share.limit * share.each)
         .with_for_update(skip_locked=True)  # says nothing on SQLite, which has one writer
         .subquery(f"lane_{place}")
         for place, share in enumerate(shares)

@@ -44,6 +44,7 @@ class Lane:
         due: When the first delivery of it may be taken; None if all wait behind others.
         open: Whether its endpoint is enabled, and there.
         deleted: Whether its endpoint is there no more.
+        batch: How many deliveries one request may have, in a lane of first attempts; 0 for each by itself.
         enabled_since: Whether its endpoint was enabled after the last failure: what still waits for its retry need not.
     """
 
@@ -57,6 +58,7 @@ class Lane:
     rate_limit: float | None
     rate_at: datetime | None
     health: Health
+    batch: int = 0
 
 
 def lanes(connection: Connection) -> list[Lane]:
@@ -71,6 +73,7 @@ def lanes(connection: Connection) -> list[Lane]:
             _endpoint.c.enabled_at,
             _endpoint.c.deleted_at,
             _endpoint.c.rate_limit,
+            _endpoint.c.batch,
             _health.c.rate_at,
             *HEALTH,
         )
@@ -119,7 +122,7 @@ def health_of(values: Sequence[Any], enabled_at: datetime) -> Health:
 
 
 def _read(row: Any) -> Lane:
-    number, due, endpoint, enabled, enabled_at, deleted_at, rate_limit, rate_at, *health = row
+    number, due, endpoint, enabled, enabled_at, deleted_at, rate_limit, batch, rate_at, *health = row
     known = health_of(health, enabled_at)
     return Lane(
         number=number,
@@ -131,5 +134,6 @@ def _read(row: Any) -> Lane:
         enabled_since=known.last_failure_at is not None and known.last_failure_at < enabled_at,
         rate_limit=rate_limit,
         rate_at=rate_at,
+        batch=batch,
         health=known,
     )

@@ -24,9 +24,10 @@ _health = models.health
 @dataclass(frozen=True, slots=True)
 class Share:
     """
-    How many deliveries of one lane may be taken.
+    How many requests with deliveries of one lane may be made.
 
     Attributes:
+        batch: How many deliveries one of them may have; 0 for one.
         probe: Whether the endpoint is tried after a pause, by one relay and one request.
         rate_limit: Requests a second that the endpoint gets from all relays together; None for any number.
     """
@@ -36,6 +37,16 @@ class Share:
     limit: int
     probe: bool = False
     rate_limit: float | None = None
+    batch: int = 0
+
+    @property
+    def each(self) -> int:
+        """
+        How many deliveries one request may have.
+
+        What is sent again goes alone, so that one that cannot be taken spoils no other.
+        """
+        return 1 if self.retry else max(self.batch, 1)
 
     @property
     def lane(self) -> int:
@@ -75,7 +86,10 @@ def admit(connection: Connection, shares: Sequence[Share], *, now: datetime, unt
 
 def pass_through(connection: Connection, admission: Admission, taken: Iterable[int], *, now: datetime) -> None:
     """Note what was taken, by lane: it uses up a limited rate; a try that found nothing to send was none."""
-    counts = Counter(lane // 2 for lane in taken)
+    deliveries = Counter(taken)
+    counts: Counter[int] = Counter()
+    for share in admission.shares:
+        counts[share.endpoint] += -(-deliveries[share.lane] // share.each)
     for number, (rate_limit, at) in admission.rates.items():
         if counts[number]:
             _write(connection, number, rate_at=pace.moved(rate_limit, at, count=counts[number], now=now))

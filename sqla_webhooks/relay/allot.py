@@ -99,7 +99,8 @@ def _opens_at(lane: Lane, now: datetime) -> datetime:
 
 
 def _share(lane: Lane, count: int) -> Share:
-    return Share(lane.endpoint, lane.retry, count, probe=lane.health.pauses > 0, rate_limit=lane.rate_limit)
+    probe = lane.health.pauses > 0
+    return Share(lane.endpoint, lane.retry, count, probe=probe, rate_limit=lane.rate_limit, batch=lane.batch)
 
 
 @dataclass(frozen=True, slots=True)

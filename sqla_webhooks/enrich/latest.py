@@ -1,0 +1,75 @@
+"""Rows as they are now, for endpoints that want to be sent those."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select
+
+from sqla_webhooks.encoding import Encoding
+from sqla_webhooks.enrich.rows import ByKey
+from sqla_webhooks.events import Event, Operation
+from sqla_webhooks.outbox.database import Database, among, chunks
+from sqla_webhooks.resources import Resources, Shape
+
+logger = logging.getLogger(__name__)
+
+#: What tells of a row that is there.
+_OF_ROWS = frozenset({Operation.CREATE, Operation.UPDATE, Operation.READ})
+
+
+class Latest:
+    """
+    Reads the rows of events again.
+
+    In the relay's thread, in a read transaction of its own, before the events
+    are sent.
+    """
+
+    def __init__(self, database: Database, resources: Resources, *, encoding: Encoding) -> None:
+        self._database = database
+        self._resources = resources
+        self._encoding = encoding
+
+    def refreshed(self, events: Sequence[Event]) -> list[Event]:
+        """
+        The events with their rows' attributes as they are now; of a row that is gone with its key alone, which says so.
+
+        Those that are about no row, or about one that was deleted, are left as
+        they are, and those of classes that this process does not map.
+
+        Raises:
+            DBAPIError: The database failed.
+        """
+        fresh = list(events)
+        by_class: dict[tuple[str, str], list[int]] = {}
+        for place, event in enumerate(events):
+            if event.operation in _OF_ROWS:
+                by_class.setdefault((event.resource, event.table), []).append(place)
+        for (resource, table), places in by_class.items():
+            mapper = self._resources.mapper(resource, table)
+            shape = None if mapper is None else self._resources.shape(mapper)
+            if shape is not None:
+                for place, event in zip(places, self._of_shape(shape, [events[one] for one in places]), strict=True):
+                    fresh[place] = event
+        return fresh
+
+    def _of_shape(self, shape: Shape, events: Sequence[Event]) -> list[Event]:
+        found = ByKey(shape.key_columns, events, encoding=self._encoding)
+        columns = [column.label(name) for name, column in shape.columns.items()]
+        query = select(*shape.key_columns, *columns).select_from(shape.mapper.persist_selectable)
+        width = len(shape.key_columns)
+        with self._database.read(theirs=True) as connection:
+            for some in chunks(found.wanted, width=width):
+                for row in connection.execute(query.where(among(shape.key_columns, some))):
+                    found.keep(row[:width], dict(zip(shape.columns, row[width:], strict=True)))
+        return [_as_now(event, found.of(event), shape) for event in events]
+
+
+def _as_now(event: Event, row: dict[str, Any] | None, shape: Shape) -> Event:
+    if row is not None:
+        return replace(event, data=row)
+    return replace(event, data={name: event.data[name] for name in shape.key if name in event.data}, gone=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,7 @@ from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.allowed import Network
 from sqla_webhooks.encoding import JSON_TYPES, Encoders
 from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.events import Endpoint, Event
 from sqla_webhooks.retry import (
     LONGEST_RETRY_AFTER,
     RetryPolicy,
@@ -31,6 +33,9 @@ from sqla_webhooks.retry import (
     wait_standard,
 )
 from sqla_webhooks.vault import check_keys
+
+#: Shapes what one endpoint gets: the event that is sent instead, or None to send nothing.
+Transform: TypeAlias = Callable[[Event, Endpoint], Event | None]
 
 #: Seconds: a hundred years, after which there is still a date; and a day, which a socket can wait, unlike a month.
 _LONGEST, _LONGEST_REQUEST = 36525 * 86400, 86400
@@ -105,6 +110,7 @@ class Options(TypedDict, total=False):
     exclude: Several[Any]
     names: Mapping[Any, str]
     encoders: Encoders
+    transform: Transform | None
     capture: Literal["subscribed", "all"]
     capture_bulk: bool
     bulk_limit: int
@@ -161,6 +167,10 @@ class Settings:
         names: Classes to the resources that they are called by.
         encoders: By class, a function that makes of a value of it what is to be written as JSON, for subclasses too. In
             the application's thread, within its flush, and in the relay's.
+        transform: Shapes what each endpoint gets: called with the `Event` and the `Endpoint`, it returns the event, or
+            another made of it (`dataclasses.replace(event, data={...})`), or None: then the delivery is cancelled. In
+            the relay's thread, for each attempt anew; what it does is not stored. An attempt for which it raises has
+            failed.
         capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
             so that `webhooks.events` has the history of everything.
         capture_bulk: Whether bulk statements and the session's bulk methods are captured.
@@ -202,6 +212,7 @@ class Settings:
     exclude: tuple[Any, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
     encoders: Encoders = field(default_factory=dict)
+    transform: Transform | None = None
     capture: Literal["subscribed", "all"] = "subscribed"
     capture_bulk: bool = True
     bulk_limit: int = 100_000
@@ -347,6 +358,7 @@ def _check(settings: Settings) -> None:
         if not callable(strategy) or isinstance(strategy, type):
             message = f"{name} is {strategy!r}: give a tenacity {name}_* strategy, such as {_EXAMPLES[name]}"
             raise ConfigurationError(message)
+    _check_function(settings, "transform")
     _check_choice(settings, "capture", "subscribed", "all")
     _check_choice(settings, "beyond_bulk_limit", "fail", "skip")
     _check_choice(settings, "after_last_attempt", "skip", "hold")
@@ -357,6 +369,13 @@ def _check_choice(settings: Settings, name: str, *choices: str) -> None:
     value = getattr(settings, name)
     if value not in choices:
         message = f"{name} is {value!r}: write {' or '.join(map(repr, choices))}"
+        raise ConfigurationError(message)
+
+
+def _check_function(settings: Settings, name: str) -> None:
+    value = getattr(settings, name)
+    if value is not None and (not callable(value) or isinstance(value, type) or inspect.iscoroutinefunction(value)):
+        message = f"{name} is {value!r}: give a plain function, which is called in a plain thread, or None"
         raise ConfigurationError(message)
 
 

@@ -258,6 +258,7 @@ class Claim:
         first_attempt_at: When attempt 1 started; None before it.
         keys: The queues that it stands in: none where order is not wanted, two where a primary key has changed.
         table: Of the event's row; empty if it is about none.
+        audience, tenant: Whom the event may reach.
     """
 
     delivery_id: int
@@ -272,6 +273,8 @@ class Claim:
     payload: bytes = field(repr=False)
     destination: Destination
     table: str = ""
+    audience: Audience = Audience.ALL
+    tenant: str | None = None
 
     @property
     def endpoint(self) -> int:

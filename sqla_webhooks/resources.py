@@ -43,6 +43,8 @@ class Shape:
     #: The attributes of the primary key, in key order.
     key: tuple[str, ...]
     key_columns: tuple[ColumnElement[Any], ...]
+    #: The attribute that counts the row's versions, if it is sent; none or one.
+    version: tuple[str, ...]
     #: Attributes whose value an UPDATE may change without anybody setting it.
     volatile: frozenset[str]
     #: Each many-to-one relationship to the attributes of its foreign key.
@@ -153,6 +155,12 @@ class Resources:
         shape = None if mapper is None else self.shape(mapper)
         return () if shape is None else shape.key
 
+    def version(self, resource: str, table: str) -> tuple[str, ...]:
+        """The attribute that counts the versions of a resource's rows; none, if there is none, or none is known."""
+        mapper = self.mapper(resource, table)
+        shape = None if mapper is None else self.shape(mapper)
+        return () if shape is None else shape.version
+
     def standing(self, mapper: Mapper[Any]) -> Standing:
         """How the class of *mapper* stands to the outside."""
         if mapper not in self._standings:
@@ -211,6 +219,7 @@ class Resources:
             expressions=frozenset(one.name for one in sent if one.is_expression),
             key=examined.key,
             key_columns=tuple(mapper.primary_key),
+            version=tuple(name for name, column in columns.items() if column is mapper.version_id_col),
             volatile=frozenset(one.name for one in sent if one.prop is not None and _volatile(mapper, one.prop)),
             foreign=_foreign(mapper, columns),
             json=frozenset(name for name, column in columns.items() if _holds_json(column)),

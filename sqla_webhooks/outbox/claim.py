@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, union_all, update
 
 from sqla_webhooks import models
+from sqla_webhooks.audience import Audience
 from sqla_webhooks.destination import Destination
 from sqla_webhooks.events import Claim
 from sqla_webhooks.outbox.database import Database
@@ -34,6 +35,8 @@ _CLAIMED = (
         _event.c.public_id.label("event_id"),
         _event.c.type,
         _event.c.table_name,
+        _event.c.audience,
+        _event.c.tenant,
         _event.c.payload,
     )
     .join(_event, _delivery.c.event_id == _event.c.id)
@@ -119,6 +122,8 @@ def _claim(row: Any, destination: Destination, token: str, until: datetime) -> C
         event_id=row.event_id,
         event_type=row.type,
         table=row.table_name,
+        audience=Audience(row.audience),
+        tenant=row.tenant,
         payload=bytes(row.payload),
         destination=destination,
     )

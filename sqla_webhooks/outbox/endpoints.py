@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ _endpoint, _health = models.endpoint, models.health
 # Neither secrets nor values of headers: they leave the tables only with a claim.
 _SHOWN = (
     select(
+        _endpoint.c.id,
         _endpoint.c.public_id,
         _endpoint.c.url,
         _endpoint.c.events,
@@ -112,6 +114,12 @@ def find_number(connection: Connection, number: int) -> Endpoint | None:
     """The endpoint of that number, unless it was deleted."""
     row = connection.execute(_SHOWN.where(_endpoint.c.id == number)).first()
     return None if row is None else _shown(row)
+
+
+def find_numbers(connection: Connection, numbers: Collection[int]) -> dict[int, Endpoint]:
+    """Those of these numbers that were not deleted."""
+    found = connection.execute(_SHOWN.where(_endpoint.c.id.in_(sorted(numbers))))
+    return {row.id: _shown(row) for row in found}
 
 
 def find_all(connection: Connection) -> list[Endpoint]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import DataError
 
 from sqla_webhooks import models, operational
-from sqla_webhooks.events import DeliveryState, Event, Verdict
+from sqla_webhooks.events import Claim, DeliveryState, Event, Verdict
 from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
@@ -81,32 +81,53 @@ class Recording:
         except (DataError, UnicodeError):  # of a database that does not have all letters, and strangers' that it lacks
             return outlive(partial(self._record, [_in_ascii(one) for one in verdicts], now=now))
 
+    def drop(self, claims: Sequence[Claim], *, now: datetime) -> None:
+        """
+        Cancel what the application will not have sent after all. In a write transaction, in the relay's thread.
+
+        As with a result: only what is still held by its lease.
+        """
+        if claims:
+            outlive(partial(self._drop, claims, now=now))
+
+    def _drop(self, claims: Sequence[Claim], *, now: datetime) -> None:
+        with self._database.write() as connection:
+            held = _lock_ours(connection, claims)
+            dropped = [one for one in claims if (one.delivery_id, one.token) in held]
+            self._finish(connection, dropped, state=DeliveryState.CANCELLED, now=now, attempted=False)
+
     def _record(self, verdicts: Sequence[Verdict], *, now: datetime) -> Recorded:
         with self._database.write() as connection:
-            held = _lock_ours(connection, verdicts)
+            held = _lock_ours(connection, [one.claim for one in verdicts])
             recorded = [one for one in verdicts if (one.claim.delivery_id, one.claim.token) in held]
             if not recorded:
                 return Recorded()
             connection.execute(insert(models.attempt), [_attempt_row(one) for one in recorded])
             _retry(connection, [one for one in recorded if one.next_attempt_at is not None])
             for state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
-                self._finish(connection, [one for one in recorded if one.state is state], state=state, now=now)
+                self._finish(connection, [one.claim for one in recorded if one.state is state], state=state, now=now)
             self._tell_of_dead(connection, recorded, now=now)
             judged = judge(connection, recorded, disable_after=self._disable_after, now=now)
         return Recorded(recorded, judged)
 
     def _finish(
-        self, connection: Connection, finished: Sequence[Verdict], *, state: DeliveryState, now: datetime
+        self,
+        connection: Connection,
+        finished: Sequence[Claim],
+        *,
+        state: DeliveryState,
+        now: datetime,
+        attempted: bool = True,
     ) -> None:
         """One statement for all that ended alike."""
         if finished:
             queue.finish(
                 connection,
-                _delivery.c.id.in_([one.claim.delivery_id for one in finished]),
+                _delivery.c.id.in_([one.delivery_id for one in finished]),
                 state=state,
-                keys=[key for one in finished for key in one.claim.keys],
+                keys=[key for one in finished for key in one.keys],
                 now=now,
-                attempted=True,
+                attempted=attempted,
                 leave=not (self._hold and state is DeliveryState.DEAD),
             )
 
@@ -123,10 +144,10 @@ class Recording:
             self._publication.insert(connection, [Message(one, self._render(one)) for one in events], now=now)
 
 
-def _lock_ours(connection: Connection, verdicts: Sequence[Verdict]) -> Collection[tuple[int, str]]:
+def _lock_ours(connection: Connection, claims: Sequence[Claim]) -> Collection[tuple[int, str]]:
     """Lock the rows that are still ours, in the order in which everybody does; each with the token that it shows."""
-    numbers = sorted(one.claim.delivery_id for one in verdicts)
-    tokens = {one.claim.token for one in verdicts}
+    numbers = sorted(one.delivery_id for one in claims)
+    tokens = {one.token for one in claims}
     take_write_lock(connection)
     ours = select(_delivery.c.id, _delivery.c.lease_token).where(
         _delivery.c.id.in_(numbers), _delivery.c.lease_token.in_(tokens)

@@ -21,7 +21,8 @@ Beside it:
 
     plugin       install() and Webhooks put the parts together
     endpoints    where events go, and `history`, what came of them: what people call (`given`, `asked`: with what)
-    resources    mapped classes as the outside sees them, and `subscriptions` to them
+    resources    mapped classes as the outside sees them, and `subscriptions` to them; `filters` say which of
+                 their events, by `conditions`
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
     describe     all that, to be printed
@@ -50,6 +51,7 @@ from sqla_webhooks.errors import (
     DeliveryError,
     EndpointError,
     InvalidAnswer,
+    InvalidFilter,
     InvalidHeaders,
     InvalidSubscription,
     InvalidURL,
@@ -117,6 +119,7 @@ __all__ = [
     "Events",
     "Health",
     "InvalidAnswer",
+    "InvalidFilter",
     "InvalidHeaders",
     "InvalidSubscription",
     "InvalidURL",

@@ -6,7 +6,8 @@ Every error of this library, in one tree.
     ├── EndpointError             an endpoint that cannot be written
     │   ├── InvalidURL
     │   ├── InvalidSubscription
-    │   └── InvalidHeaders
+    │   ├── InvalidHeaders
+    │   └── InvalidFilter
     ├── NotFound                  no endpoint, event or delivery has that id
     ├── WrongState                a delivery that cannot be retried or cancelled any more
     ├── OutboxWriteError          raised out of flush(): the change cannot be recorded
@@ -60,6 +61,10 @@ class InvalidSubscription(EndpointError):
 
 class InvalidHeaders(EndpointError):
     """A header of an endpoint breaks a rule; the message says which, and never repeats a value."""
+
+
+class InvalidFilter(EndpointError):
+    """A filter of an endpoint breaks a rule; the message says where in it, which, and what to write instead."""
 
 
 class NotFound(WebhooksError, LookupError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from sqla_webhooks import given
+from sqla_webhooks import filters, given
 from sqla_webhooks.audience import Scope
 from sqla_webhooks.config import Several
 from sqla_webhooks.errors import EndpointError
@@ -67,7 +67,7 @@ class Rules:
         checks: dict[str, Callable[[Any], Any]] = {
             "url": self.check_url,
             "events": self.check_events,
-            "filter": check_filter,
+            "filter": _filter,
             "dialect": self.check_dialect,
             "payload": given.check_payload,
             "batch": given.check_batch,
@@ -95,9 +95,9 @@ def _may_be_none(name: str, said: Mapping[str, Any]) -> bool:
     return name in ("filter", "rate_limit") and said[name] is None
 
 
-def check_filter(given: Any) -> Mapping[str, Any] | None:
-    """A filter, None for one that lets everything pass."""
-    return given or None
+def _filter(given: Any) -> Mapping[str, Any] | None:
+    """None for one that lets everything pass."""
+    return filters.check(given) or None
 
 
 def reach(*, tenant: Any, scope: Any) -> dict[str, Any]:

@@ -57,10 +57,9 @@ class Rendering:
 
     def _message(self, event: Event, limit: int) -> Message:
         body = self._dialect.body(event, encoding=self._encoding)
-        size = len(body)
-        if size <= limit:
+        if len(body) <= limit:
             return Message(event, body)
-        return Message(event, self._thin(event), full_size=size)
+        return Message(event, self._thin(event), whole=body)
 
     def _thin(self, event: Event) -> bytes:
         key = self._resources.key(event.resource, event.table)

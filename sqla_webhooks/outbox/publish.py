@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from sqla_webhooks import encoding, models
+from sqla_webhooks import encoding, filters, models
 from sqla_webhooks.audience import Reach, Scope
+from sqla_webhooks.errors import InvalidFilter
 from sqla_webhooks.events import Event
+from sqla_webhooks.filters import Filter
 from sqla_webhooks.outbox import queue, subscribed
 from sqla_webhooks.outbox.database import chunks
 from sqla_webhooks.outbox.sizes import BESIDE_ROW, by_bytes
 from sqla_webhooks.subscriptions import Patterns
 
+logger = logging.getLogger(__name__)
+
 _event, _endpoint = models.event, models.endpoint
 
 _ROUTE = (
     _endpoint.c.id,
+    _endpoint.c.public_id,
     _endpoint.c.events,
+    _endpoint.c.filter,
     _endpoint.c.scope,
     _endpoint.c.tenant,
     _endpoint.c.enabled,
@@ -35,12 +42,17 @@ class Message:
     An event and the body that will be sent for it.
 
     Attributes:
-        full_size: The bytes that the body would have had, were it not too large; None if it is whole.
+        whole: The body that it would have had, were it not too large; None if it is whole.
     """
 
     event: Event
-    body: bytes
-    full_size: int | None = None
+    body: bytes = field(repr=False)
+    whole: bytes | None = field(default=None, repr=False)
+
+    @property
+    def full_size(self) -> int | None:
+        """The bytes that the body would have had, were it not too large."""
+        return None if self.whole is None else len(self.whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +60,14 @@ class _Route:
     endpoint_id: int
     patterns: Patterns
     reach: Reach
+    #: None lets everything pass.
+    filter: Filter | None
     #: Whether its deliveries are given up before they begin.
     dropped: bool
     ordering: bool
 
-    def wants(self, message: Message) -> bool:
-        """Whether the event may go to the endpoint, and has been asked for."""
-        event = message.event
+    def wants(self, event: Event) -> bool:
+        """Whether the event may go to the endpoint, and has been asked for, as far as its filter is not concerned."""
         return self.reach.covers(event.audience, event.tenant) and self.patterns.match(event.type)
 
 
@@ -88,11 +101,20 @@ class Publication:
         self._routes = [self._route(row) for row in found]
         self._revision = revision
 
+    def _routes_of(self, message: Message) -> list[_Route]:
+        """Where an event goes; it is held against filters as it would be whole."""
+        routes = [route for route in self._routes if route.wants(message.event)]
+        if any(route.filter is not None for route in routes):
+            body = encoding.loads(message.body if message.whole is None else message.whole)
+            routes = [route for route in routes if route.filter is None or route.filter.match(body)]
+        return routes
+
     def _route(self, row: Any) -> _Route:
         return _Route(
             row.id,
             patterns=Patterns.of(encoding.loads(row.events)),
             reach=Reach(Scope(row.scope), row.tenant),
+            filter=stored_filter(row.filter, row.public_id),
             dropped=self._drop and not row.enabled,
             ordering=row.ordering,
         )
@@ -107,11 +129,7 @@ class Publication:
 
     def insert(self, connection: Connection, messages: Sequence[Message], *, now: datetime) -> None:
         """Insert *messages* in their order, with a delivery for each endpoint that wants it; after `refresh()`."""
-        routed = [
-            (message, routes)
-            for message in messages
-            if (routes := [route for route in self._routes if route.wants(message)]) or self._keep_all
-        ]
+        routed = [(message, routes) for message in messages if (routes := self._routes_of(message)) or self._keep_all]
         if not routed:
             return
         rows = {message.event.id: _event_row(message) for message, _ in routed}
@@ -130,6 +148,23 @@ class Publication:
             for route in routes
         ]
         queue.enqueue(connection, deliveries, now=now)
+
+
+def stored_filter(text: str | None, endpoint_id: str) -> Filter | None:
+    """
+    An endpoint's filter, made ready; None lets everything pass.
+
+    One that cannot be read, of a newer version say, lets everything pass: what
+    is too much can be left, what is lost cannot be had.
+    """
+    if text is None:
+        return None
+    try:
+        return Filter.of(filters.read(text))
+    except InvalidFilter as error:
+        about = {"webhooks.endpoint": endpoint_id}
+        logger.error("endpoint %s: its filter lets everything pass: %s", endpoint_id, error, extra=about)  # noqa: TRY400  # the message says all
+        return None
 
 
 def _insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -29,6 +29,7 @@ Beside it:
     encoding     values as JSON, each by its rule in `values`; `naming`, what names say
     retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
     operational  events of the webhooks themselves
+    dialect      what a body, headers and a signature for one kind of receiver are
     vault        secrets as they lie in the database; `headers`, what an endpoint may add to a request
     events       the values that travel, and `destination`, to whom; `config`, `errors`, `ids`, `signals`
 """
@@ -37,9 +38,14 @@ from sqla_webhooks import models
 from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
 from sqla_webhooks.config import Options, Retention, Settings
+from sqla_webhooks.delivery.dialects.cloudevents import CloudEvents, CloudEventsBinary
+from sqla_webhooks.delivery.dialects.github import GitHub
+from sqla_webhooks.delivery.dialects.openfront import OpenFront
+from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.replay_guard import MemoryReplayGuard
 from sqla_webhooks.delivery.verify import verify
 from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
+from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import enricher
 from sqla_webhooks.errors import (
@@ -101,6 +107,8 @@ __all__ = [
     "Blocked",
     "BulkLimitExceeded",
     "Clock",
+    "CloudEvents",
+    "CloudEventsBinary",
     "ConfigurationError",
     "ConnectFailed",
     "DatabaseBusy",
@@ -111,12 +119,14 @@ __all__ = [
     "DescribedAttribute",
     "DescribedResource",
     "Description",
+    "Dialect",
     "Drained",
     "Endpoint",
     "EndpointError",
     "Endpoints",
     "Event",
     "Events",
+    "GitHub",
     "Health",
     "InvalidAnswer",
     "InvalidFilter",
@@ -126,9 +136,11 @@ __all__ = [
     "MemoryReplayGuard",
     "NewEndpoint",
     "NotFound",
+    "OpenFront",
     "Operation",
     "Options",
     "OutboxWriteError",
+    "Post",
     "Progress",
     "Pruned",
     "Reencrypted",
@@ -138,6 +150,7 @@ __all__ = [
     "Settings",
     "SignatureError",
     "SigningFailed",
+    "Standard",
     "StoredEvent",
     "TLSFailed",
     "TimedOut",

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from sqla_webhooks import allowed
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.allowed import Network
+from sqla_webhooks.dialect import Dialect, checked
 from sqla_webhooks.encoding import JSON_TYPES, Encoders
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Endpoint, Event
@@ -111,6 +112,7 @@ class Options(TypedDict, total=False):
     names: Mapping[Any, str]
     encoders: Encoders
     transform: Transform | None
+    dialects: Several[Dialect]
     capture: Literal["subscribed", "all"]
     capture_bulk: bool
     bulk_limit: int
@@ -171,6 +173,8 @@ class Settings:
             another made of it (`dataclasses.replace(event, data={...})`), or None: then the delivery is cancelled. In
             the relay's thread, for each attempt anew; what it does is not stored. An attempt for which it raises has
             failed.
+        dialects: Those of the application's own, for endpoints that name them; one that is called as one of ours
+            replaces it.
         capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
             so that `webhooks.events` has the history of everything.
         capture_bulk: Whether bulk statements and the session's bulk methods are captured.
@@ -213,6 +217,7 @@ class Settings:
     names: Mapping[Any, str] = field(default_factory=dict)
     encoders: Encoders = field(default_factory=dict)
     transform: Transform | None = None
+    dialects: tuple[Dialect, ...] = ()
     capture: Literal["subscribed", "all"] = "subscribed"
     capture_bulk: bool = True
     bulk_limit: int = 100_000
@@ -250,6 +255,7 @@ class Settings:
             "exclude": _several(self, "exclude"),
             "names": _names(self.names),
             "encoders": _encoders(self.encoders),
+            "dialects": checked(_several(self, "dialects")),
         }
         if self.encryption_keys is not None:
             normal["encryption_keys"] = check_keys(self.encryption_keys)

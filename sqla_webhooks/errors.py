@@ -21,7 +21,7 @@ Every error of this library, in one tree.
         ├── TLSFailed
         ├── TimedOut
         ├── InvalidAnswer
-        ├── SigningFailed         its secrets or headers cannot be read; no request was made
+        ├── SigningFailed         its secrets or headers cannot be read, its dialect failed; no request was made
         ├── RenderingFailed       its body could not be made; no request was made
         └── NotAcknowledged       it took the batch, but said that it has not taken this event
 
@@ -161,7 +161,7 @@ class InvalidAnswer(DeliveryError):
 
 class SigningFailed(DeliveryError):
     """
-    The endpoint's secret or its headers cannot be read, so no request was made.
+    The endpoint's secret or its headers cannot be read, or its dialect has failed, so no request was made.
 
     Most often a key is missing in `encryption_keys`; once it is there, the
     next attempt is made as any other.

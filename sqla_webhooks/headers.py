@@ -1,5 +1,5 @@
 """
-The headers that an endpoint's requests have beside ours: what they may be. Pure.
+The headers of requests, those of an endpoint and those of a dialect: what they may be. Pure.
 
 A header that frames the request, says where it comes from or goes to, or is one
 of ours, is nobody's to set. Values are secrets: no error repeats one, and of a
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqla_webhooks.errors import InvalidHeaders
@@ -23,6 +24,7 @@ _NO_LETTER = re.compile(r"[^a-z0-9]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Printable ASCII, with spaces and tabs inside.
 _VALUE = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
+_CONTENT_TYPE = "content-type"
 # urllib3 takes this value for a sign to leave the header out.
 _SIGN = "@@@SKIP_HEADER@@@"
 
@@ -30,7 +32,9 @@ _FRAMING = (
     *("host", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings", "expect"),
     *("content-*", "proxy", "proxy-*"),
 )
-_OURS = ("accept-encoding", "user-agent", "date", "webhook-*")
+_OURS = ("accept-encoding", "user-agent", "date")
+# By which receivers tell whose the request is, and what it says.
+_DIALECTS = ("webhook-*", "ce-*", "x-openfront-*", "x-github-*", "x-hub-signature*")
 # By which servers and their frameworks are told, by what stands before them, whose request it is.
 _ORIGIN = (
     *("via", "forwarded", "forwarded-for", "x-forwarded", "x-forwarded-*", "x-envoy-*", "x-host", "x-url-scheme"),
@@ -45,9 +49,29 @@ _METADATA = (
 )
 # They make another request of this one, where a server heeds them.
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-*", "x-rewrite-url")
-_DENIED = (*_FRAMING, *_OURS, *_ORIGIN, *_STATE, *_METADATA, *_OVERRIDES)
-_EXACT = frozenset(one for one in _DENIED if not one.endswith("*"))
-_BEGINNINGS = tuple(one.removesuffix("*") for one in _DENIED if one.endswith("*"))
+_DENIED = (*_FRAMING, *_OURS, *_DIALECTS, *_ORIGIN, *_STATE, *_METADATA, *_OVERRIDES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """A list of names, of which some are beginnings."""
+
+    exact: frozenset[str]
+    beginnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, listed: tuple[str, ...]) -> _Names:
+        beginnings = tuple(one.removesuffix("*") for one in listed if one.endswith("*"))
+        return cls(frozenset(one for one in listed if not one.endswith("*")), beginnings)
+
+    def __contains__(self, name: str) -> bool:
+        # A server that hands headers on as variables takes _ for -, and some take whatever is no letter for it.
+        plain = _NO_LETTER.sub("-", name.lower())
+        return plain in self.exact or plain.startswith(self.beginnings)
+
+
+_NO_ENDPOINTS = _Names.of(_DENIED)
+_NO_DIALECTS = _Names.of(_FRAMING)
 
 
 def check(given: object) -> dict[str, str]:
@@ -63,19 +87,46 @@ def check(given: object) -> dict[str, str]:
     if len(given) > MOST:
         message = f"there are {len(given)} headers: an endpoint may have {MOST}"
         raise InvalidHeaders(message)
+    checked = _checked(given, _NO_ENDPOINTS, but=())
+    if (size := sum(len(f"{name}: {value}\r\n") for name, value in checked.items())) > LARGEST:
+        message = f"the headers are {size} bytes: an endpoint may have {LARGEST} in all"
+        raise InvalidHeaders(message)
+    return checked
+
+
+def check_dialect(given: object) -> dict[str, str]:
+    """
+    What a dialect says of one request, if it can be sent, and frames nothing.
+
+    Raises:
+        InvalidHeaders: The message says which name and which rule.
+    """
+    if not isinstance(given, Mapping):
+        message = f"headers() returned {type(given).__name__}: return a dict of names and values"
+        raise InvalidHeaders(message)
+    checked = _checked(given, _NO_DIALECTS, but=(_CONTENT_TYPE,))
+    if not any(name.lower() == _CONTENT_TYPE for name in checked):
+        message = "headers() returned no Content-Type: say what the body is, as in 'application/json'"
+        raise InvalidHeaders(message)
+    return checked
+
+
+def _checked(given: Mapping[Any, Any], denied: _Names, *, but: tuple[str, ...]) -> dict[str, str]:
     checked: dict[str, str] = {}
     seen: set[str] = set()
     for name, value in given.items():
         _check_name(name)
+        if name in denied and name.lower() not in but:
+            message = (
+                f"the header {name!r} cannot be set: its name belongs to the request itself, or to what stands between"
+            )
+            raise InvalidHeaders(message)
         if name.lower() in seen:
             message = f"the header {name!r} is there twice: upper and lower case are the same in names"
             raise InvalidHeaders(message)
         seen.add(name.lower())
         _check_value(name, value)
         checked[name] = value
-    if (size := sum(len(f"{name}: {value}\r\n") for name, value in checked.items())) > LARGEST:
-        message = f"the headers are {size} bytes: an endpoint may have {LARGEST} in all"
-        raise InvalidHeaders(message)
     return checked
 
 
@@ -91,13 +142,6 @@ def _check_name(name: Any) -> None:
         raise InvalidHeaders(message)
     if len(name) > LONGEST_NAME:
         message = f"the header {name[:LONGEST_NAME]!r}… has {len(name)} characters in its name: {LONGEST_NAME} may be"
-        raise InvalidHeaders(message)
-    # A server that hands headers on as variables takes _ for -, and some take whatever is no letter for it.
-    plain = _NO_LETTER.sub("-", name.lower())
-    if plain in _EXACT or plain.startswith(_BEGINNINGS):
-        message = (
-            f"the header {name!r} cannot be set: its name belongs to the request itself, or to what stands between"
-        )
         raise InvalidHeaders(message)
 
 

@@ -27,7 +27,7 @@ from sqla_webhooks.custody import Custody
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.credentials import Opener
-from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.send import Sender
@@ -287,7 +287,7 @@ class Webhooks:
 
     def _make_steps(self) -> Steps:
         settings, database = self.settings, self._database
-        render = partial(Standard().body, encoding=self._encoding)
+        render = partial(Standard().body, dumps=self._encoding.dumps)
         announcer = Announcer(self)
         publication = Publication(keep_all=settings.capture == "all", drop=settings.while_disabled == "drop")
         enrichment = Enrichment(

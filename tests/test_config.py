@@ -11,6 +11,7 @@ from support.clock import MovedClock
 from support.shop import Customer, Order
 from tenacity import retry_never, stop_after_attempt, wait_fixed
 
+from sqla_webhooks import OpenFront
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.errors import ConfigurationError, TimedOut
@@ -61,6 +62,7 @@ def test_the_defaults() -> None:
         "exclude": (),
         "names": {},
         "encoders": {},
+        "dialects": (),
         "capture": "subscribed",
         "capture_bulk": True,
         "bulk_limit": 100_000,
@@ -107,6 +109,7 @@ def test_every_setting_can_be_given() -> None:
         exclude=(Customer, (Order, "delete")),
         names={Order: "purchase"},
         encoders={Decimal: float},
+        dialects=[OpenFront(list_keys={"order": "Purchase"})],
         capture="all",
         coalesce=False,
         deliver=False,
@@ -123,6 +126,7 @@ def test_every_setting_can_be_given() -> None:
     assert given.exclude == (Customer, (Order, "delete"))
     assert given.names == {Order: "purchase"}
     assert given.encoders == {Decimal: float}
+    assert given.dialects == (OpenFront(list_keys={"order": "Purchase"}),)
     assert given.capture == "all"
     assert (given.allow_http, given.coalesce, given.deliver, given.create_tables) == (True, False, False, False)
 

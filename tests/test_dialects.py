@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import pytest
+from hypothesis import given
 from sqlalchemy.orm import Session, sessionmaker
 from standardwebhooks import Webhook
 from support.clock import START, MovedClock
+from support.events import SECRETS, event, events, post, updated
 from support.hostile import CREDENTIALS, SECRET, claim_for
 from support.receiver import Receiver
 from support.shop import Product
@@ -18,27 +20,15 @@ from support.shop import Product
 import sqla_webhooks
 from sqla_webhooks import Webhooks
 from sqla_webhooks.delivery.credentials import Credentials
-from sqla_webhooks.delivery.dialects import USER_AGENT, Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.delivery.request import USER_AGENT, request
+from sqla_webhooks.delivery.thin import thinned
 from sqla_webhooks.encoding import TABLE, Encoding
 from sqla_webhooks.events import Event, Operation
 
 
-def event(**changes: Any) -> Event:
-    plain = Event(
-        id="evt_1",
-        type="order.created",
-        timestamp=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
-        resource="order",
-        resource_id="7",
-        operation=Operation.CREATE,
-        data={"id": 7, "status": "pending"},
-        identity=(7,),
-    )
-    return replace(plain, **changes)
-
-
 @pytest.mark.parametrize(
-    ("given", "body"),
+    ("one", "body"),
     [
         (
             event(),
@@ -70,42 +60,78 @@ def event(**changes: Any) -> Event:
     ],
     ids=["create", "update", "delete"],
 )
-def test_the_body_has_these_keys_in_this_order_and_nothing_else(given: Event, body: bytes) -> None:
-    assert Standard().body(given, encoding=TABLE) == body
+def test_the_body_has_these_keys_in_this_order_and_nothing_else(one: Event, body: bytes) -> None:
+    assert Standard().body(one, dumps=TABLE.dumps) == body
 
 
 def test_a_thin_body_has_the_key_and_says_that_it_is_not_whole() -> None:
-    given = event(
+    one = event(
         type="order.updated",
         operation=Operation.UPDATE,
         data={"status": "paid", "id": 7, "shop": 1},
         changes={"status": {"from": "pending", "to": "paid"}},
         links={"tags": {"added": ["3"], "removed": []}},
     )
-    assert Standard().thin_body(given, key=("shop", "id", "unknown"), encoding=TABLE) == (
+    assert Standard().body(thinned(one, ("shop", "id", "unknown")), dumps=TABLE.dumps) == (
         b'{"type":"order.updated","timestamp":"2026-03-01T12:00:00.123Z","id":"evt_1","resource":"order",'
         b'"resource_id":"7","operation":"update","data":{"shop":1,"id":7},"truncated":true}'
     )
 
 
 def test_a_thin_body_says_what_the_key_was() -> None:
-    given = event(
+    one = event(
         operation=Operation.UPDATE,
         data={"status": "paid", "id": 8},
         changes={"status": {"from": "pending", "to": "paid"}, "id": {"from": 7, "to": 8}},
     )
-    body = Standard().thin_body(given, key=("id",), encoding=TABLE)
+    body = Standard().body(thinned(one, ("id",)), dumps=TABLE.dumps)
     assert body.endswith(b'"data":{"id":8},"changes":{"id":{"from":7,"to":8}},"truncated":true}')
 
 
+def test_a_thin_event_says_who_did_it_and_nothing_of_links() -> None:
+    one = updated(links={"tags": {"added": ["3"]}}, context={"actor": "Zoë"})
+
+    assert thinned(one, ()) == replace(one, data={}, changes=None, links=None, context={"actor": "Zoë"}, truncated=True)
+
+
+def test_links_context_and_truncated_stand_at_the_end_in_this_order() -> None:
+    one = updated(links={"tags": {"added": ["3"]}}, context={"actor": 1}, truncated=True)
+
+    body = Standard().body(one, dumps=TABLE.dumps)
+
+    assert body.endswith(b'"to":"paid"}},"links":{"tags":{"added":["3"]}},"context":{"actor":1},"truncated":true}')
+    assert b"context" not in Standard().body(event(context={}), dumps=TABLE.dumps)
+
+
+@given(events())
+def test_a_body_says_all_that_the_event_does(any_event: Event) -> None:
+    said = json.loads(Standard().body(any_event, dumps=TABLE.dumps))
+
+    assert datetime.fromisoformat(said.pop("timestamp")) == any_event.timestamp.astimezone(UTC).replace(
+        microsecond=any_event.timestamp.microsecond // 1000 * 1000
+    )
+    assert said.pop("truncated", False) is any_event.truncated
+    assert said.pop("context", {}) == (any_event.context or {})
+    assert said.pop("links", None) == any_event.links
+    assert said.pop("changes", None) == any_event.changes
+    assert said == {
+        "type": any_event.type,
+        "id": any_event.id,
+        "resource": any_event.resource,
+        "resource_id": any_event.resource_id,
+        "operation": str(any_event.operation),
+        "data": any_event.data,
+    }
+
+
 def test_an_update_without_known_changes_says_so() -> None:
-    body = Standard().body(event(operation=Operation.UPDATE, changes={}), encoding=TABLE)
+    body = Standard().body(event(operation=Operation.UPDATE, changes={}), dumps=TABLE.dumps)
 
     assert body.endswith(b',"changes":{}}')
 
 
 def test_the_body_is_utf8_and_escapes_no_more_than_it_must() -> None:
-    body = Standard().body(event(data={"name": 'Zoë "☃" \u2028\n'}), encoding=TABLE)
+    body = Standard().body(event(data={"name": 'Zoë "☃" \u2028\n'}), dumps=TABLE.dumps)
 
     assert body.endswith('"data":{"name":"Zoë \\"☃\\" \u2028\\n"}}'.encode())
 
@@ -114,7 +140,7 @@ def test_the_body_is_utf8_and_escapes_no_more_than_it_must() -> None:
     ("microsecond", "written"), [(0, "00.000Z"), (999, "00.000Z"), (1000, "00.001Z"), (999_999, "00.999Z")]
 )
 def test_the_timestamp_has_milliseconds(microsecond: int, written: str) -> None:
-    body = Standard().body(event(timestamp=START.replace(microsecond=microsecond)), encoding=TABLE)
+    body = Standard().body(event(timestamp=START.replace(microsecond=microsecond)), dumps=TABLE.dumps)
 
     assert f'"timestamp":"2026-03-01T12:00:{written}"'.encode() in body
 
@@ -124,7 +150,7 @@ def test_what_no_rule_knows_is_reported() -> None:
 
     reported: list[type] = []
 
-    Standard().body(event(data={"odd": Odd(), "price": Decimal("9.50")}), encoding=Encoding(report=reported.append))
+    Standard().body(event(data={"odd": Odd(), "price": Decimal("9.50")}), dumps=Encoding(report=reported.append).dumps)
 
     assert reported == [Odd]
 
@@ -137,11 +163,11 @@ def test_the_request_has_these_headers_and_the_stored_bytes() -> None:
     claim = claim_for("https://partner.example/hooks", payload)
     now = START + timedelta(microseconds=999_999)
 
-    request = Standard().request(claim, CREDENTIALS, now=now)
+    made = request(claim, CREDENTIALS, dialect=Standard(), now=now)
 
-    assert request.claim is claim
-    assert request.body == payload
-    assert request.headers == {
+    assert made.claim is claim
+    assert made.body == payload
+    assert made.headers == {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,
         "Accept-Encoding": "identity",
@@ -151,16 +177,27 @@ def test_the_request_has_these_headers_and_the_stored_bytes() -> None:
     }
 
 
-def test_the_user_agent_says_who_and_which_version() -> None:
-    request = Standard().request(claim_for("https://partner.example/hooks"), CREDENTIALS, now=START)
+def test_a_batch_is_signed_as_one() -> None:
+    one = post(Standard(), event(), updated(id="evt_2"), id="batch_1")
 
-    assert request.headers["User-Agent"] == f"sqla-webhooks/{sqla_webhooks.__version__}"
+    headers = Standard().headers(one)
+
+    assert [body["id"] for body in json.loads(one.body)] == ["evt_1", "evt_2"]
+    assert headers["webhook-id"] == "batch_1"
+    by_each = [Webhook(secret).sign("batch_1", START, one.body.decode()) for secret in SECRETS]
+    assert headers["webhook-signature"] == " ".join(by_each)
+
+
+def test_the_user_agent_says_who_and_which_version() -> None:
+    made = request(claim_for("https://partner.example/hooks"), CREDENTIALS, dialect=Standard(), now=START)
+
+    assert made.headers["User-Agent"] == f"sqla-webhooks/{sqla_webhooks.__version__}"
 
 
 def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() -> None:
     claim = claim_for("https://partner.example/hooks")
-    first = Standard().request(claim, CREDENTIALS, now=START)
-    second = Standard().request(replace(claim, attempt=2), CREDENTIALS, now=START + timedelta(hours=1))
+    first = request(claim, CREDENTIALS, dialect=Standard(), now=START)
+    second = request(replace(claim, attempt=2), CREDENTIALS, dialect=Standard(), now=START + timedelta(hours=1))
 
     assert second.headers["webhook-id"] == first.headers["webhook-id"]
     assert int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) == 3600
@@ -170,12 +207,12 @@ def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() 
 
 def test_a_repr_shows_neither_secret_nor_signature_nor_body() -> None:
     claim = claim_for("https://partner.example/hooks", b'{"card":"4111"}')
-    request = Standard().request(claim, CREDENTIALS, now=START)
+    made = request(claim, CREDENTIALS, dialect=Standard(), now=START)
 
-    shown = repr(request)
+    shown = repr(made)
 
     assert SECRET not in shown
-    assert request.headers["webhook-signature"] not in shown
+    assert made.headers["webhook-signature"] not in shown
     assert "4111" not in shown
 
 
@@ -207,7 +244,7 @@ def test_the_bytes_that_are_stored_are_those_that_are_sent_in_every_attempt(
     webhooks.drain()
 
     assert receiver.types == ["product.created", "product.created", "product.updated", "product.deleted"]
-    assert len({request.id for request in receiver.received}) == 3
-    for request in receiver.received:
-        assert request.body == webhooks.events.get(request.id).payload
-        assert request.is_signed(endpoint.secret)
+    assert len({one.id for one in receiver.received}) == 3
+    for one in receiver.received:
+        assert one.body == webhooks.events.get(one.id).payload
+        assert one.is_signed(endpoint.secret)

@@ -24,7 +24,8 @@ from support.shop import Base, put
 from sqla_webhooks import Endpoint, EndpointError, InvalidHeaders, NotFound, Webhooks, headers, models
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.delivery.credentials import Credentials
-from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.delivery.request import request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.events import Answer
 
@@ -36,7 +37,8 @@ _KEPT = """
 host content-* transfer-encoding connection keep-alive proxy proxy-* te trailer upgrade http2-settings expect
 cookie cookie2 accept-encoding user-agent via forwarded forwarded-for x-forwarded x-forwarded-* x-envoy-* x-host
 x-url-scheme client-ip true-client-ip fastly-client-ip cf-connecting-* x-client-ip x-cluster-client-ip x-real-ip
-x-remote-ip x-remote-addr x-originating-ip x-proxyuser-ip x-azure-clientip date webhook-* metadata metadata-flavor
+x-remote-ip x-remote-addr x-originating-ip x-proxyuser-ip x-azure-clientip date webhook-* ce-* x-openfront-*
+x-github-* x-hub-signature* metadata metadata-flavor
 x-metadata-token x-aws-ec2-metadata-* x-google-metadata-request x-ibm-metadata-* x-http-method-override x-http-method
 x-method-override x-original-* x-rewrite-url
 """
@@ -111,6 +113,7 @@ def test_what_belongs_to_the_request_is_nobodys_to_set(name: str, form: Any) -> 
         {"Authorization": TOKEN},
         {"X-Api-Key": "a", "x-api-key-2": "b c\td", "!#$%&'*+-.^_`|~": VALUE},
         {"Contents": "1", "Hosts": "1", "X-Proxy": "1", "Tea": "1", "X-Webhook-Id": "1", "Metadatas": "1"},
+        {"Cell": "1", "X-Openfronts": "1", "X-GitHubs": "1", "X-Hub": "1", "X-Ce-Id": "1"},
         {"x" * 100: "y" * 4096},
         {f"X-{number}": "y" for number in range(20)},
         {f"X-{number}": "y" * 2721 for number in range(3)} | {"X": "y" * 3},
@@ -164,8 +167,8 @@ class Wire:
 
     def lines(self, credentials: Credentials) -> list[bytes]:
         """Of the head of a request with these."""
-        request = Standard().request(claim_for(self.server.url(), b"{}"), credentials, now=START)
-        result = self.sender.send(request)
+        made = request(claim_for(self.server.url(), b"{}"), credentials, dialect=Standard(), now=START)
+        result = self.sender.send(made)
         assert isinstance(result.outcome, Answer), result.outcome
         head, _, body = self.server.requests.pop().partition(b"\r\n\r\n")
         assert body == b"{}"
@@ -206,11 +209,11 @@ def test_what_passes_is_on_the_wire_as_it_is_and_changes_nothing_else(
 @given(st.lists(st.sampled_from([*KEPT, "X-Key"]), min_size=1), st.sampled_from([str.lower, str.upper, str.title]))
 def test_a_header_of_ours_wins_whatever_stands_in_the_table(kept: list[str], form: Any) -> None:
     theirs = {form(name.replace("*", "id")): "theirs" for name in kept}
-    plain = Standard().request(claim_for(URL), CREDENTIALS, now=START).headers
-    request = Standard().request(claim_for(URL), Credentials(CREDENTIALS.secrets, theirs), now=START)
-    lower = [name.lower() for name in request.headers]
+    plain = request(claim_for(URL), CREDENTIALS, dialect=Standard(), now=START).headers
+    made = request(claim_for(URL), Credentials(CREDENTIALS.secrets, theirs), dialect=Standard(), now=START)
+    lower = [name.lower() for name in made.headers]
     assert len(lower) == len(set(lower))
-    assert {name: request.headers[name] for name in plain} == plain
+    assert {name: made.headers[name] for name in plain} == plain
 
 
 @given(

@@ -26,7 +26,7 @@ from support.zoo.secure import SECURE, Certificates, server_context
 from support.zoo.slow import SLOW
 
 from sqla_webhooks._clock import SystemClock
-from sqla_webhooks.delivery.dialects import Request
+from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import SENTENCE, Sender
 from sqla_webhooks.events import Answer, Result
 

@@ -29,7 +29,7 @@ from support.shop import Product, Seat, put
 from tenacity import stop_after_attempt
 
 from sqla_webhooks import Attempt, DeliveryState, OutboxWriteError, Webhooks, oversized
-from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.encoding import TABLE
 from sqla_webhooks.events import Endpoint, Health, Verdict
 from sqla_webhooks.operational import dead, disabled
@@ -353,7 +353,7 @@ def test_an_event_of_the_webhooks_themselves_is_never_large() -> None:
     endpoint = replace(endpoint, disabled_because="failing", health=Health(10**9, START))
 
     for one in (dead(verdict, now=START), disabled(endpoint, now=START)):
-        assert len(Standard().body(one, encoding=TABLE)) <= 2500
+        assert len(Standard().body(one, dumps=TABLE.dumps)) <= 2500
 
 
 # --------------------------------------------------------------------------- databases that take so much and no more

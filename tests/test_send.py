@@ -17,7 +17,7 @@ from support.receiver import Receiver, Reply
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.delivery.adapter import MOST_INTERIM
 from sqla_webhooks.delivery.budget import READ_LIMIT
-from sqla_webhooks.delivery.dialects import USER_AGENT, Request
+from sqla_webhooks.delivery.request import USER_AGENT, Request
 from sqla_webhooks.delivery.send import KEPT, Sender
 from sqla_webhooks.errors import Blocked, ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
 from sqla_webhooks.events import Answer, Result

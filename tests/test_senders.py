@@ -12,7 +12,7 @@ from support.hostile import LOOPBACK, request_for
 from support.receiver import PATIENCE, Received, Receiver
 
 from sqla_webhooks._clock import SystemClock
-from sqla_webhooks.delivery.dialects import Request
+from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.delivery.senders import InlineSenders, SenderPool
 from sqla_webhooks.errors import ConnectFailed

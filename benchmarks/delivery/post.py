@@ -15,8 +15,8 @@ from benchmarks.delivery.receiver import Receiver, receiver
 from benchmarks.figures import Times, middle, table
 from sqla_webhooks import Settings
 from sqla_webhooks._clock import SystemClock
-from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.egress import EgressPolicy
+from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.destination import Destination
 from sqla_webhooks.events import Claim

@@ -1,8 +1,9 @@
 """
 From a claimed delivery to the record of its attempt, one module for each step.
 
-    dialects   the body and the headers an endpoint gets
-    sign       the signature, and `verify()` for receivers
+    dialects   the body, the headers and the signature an endpoint gets, as its receiver knows them
+    sign       the signature of Standard Webhooks, and `verify()` for receivers
+    request    all that is sent in one attempt
     egress     where requests may go
     adapter    the sockets that are opened there, and the answers that are read
     send       one POST

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
-from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.delivery.thin import thinned
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import Database
@@ -56,15 +58,15 @@ class Rendering:
         return [self._message(event, limit) for event in events]
 
     def _message(self, event: Event, limit: int) -> Message:
-        body = self._dialect.body(event, encoding=self._encoding)
+        body = self._dialect.body(event, dumps=self._encoding.dumps)
         if len(body) <= limit:
             return Message(event, body)
         return Message(event, self._thin(event), whole=body)
 
     def _thin(self, event: Event) -> bytes:
         key = self._resources.key(event.resource, event.table)
-        body = self._dialect.thin_body(event, key=key, encoding=self._encoding)
+        body = self._dialect.body(thinned(event, key), dumps=self._encoding.dumps)
         if len(body) <= self._database.largest_value:
             return body
-        # An enricher has put something else into the key.
-        return self._dialect.thin_body(event, key=(), encoding=self._encoding)
+        # An enricher has put something else into the key, or the context is no small thing.
+        return self._dialect.body(replace(thinned(event, ()), context=None), dumps=self._encoding.dumps)

@@ -28,8 +28,8 @@ from urllib3.util import Timeout
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.delivery.adapter import GuardedAdapter, ProxyFailed
 from sqla_webhooks.delivery.budget import READ_LIMIT, Budget, EnoughRead
-from sqla_webhooks.delivery.dialects import Request
 from sqla_webhooks.delivery.egress import EgressPolicy
+from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
 from sqla_webhooks.events import Answer, Result
 

@@ -21,8 +21,9 @@ from sqla_webhooks.config import Settings
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.credentials import Credentials, Opener
 from sqla_webhooks.delivery.decide import decide
-from sqla_webhooks.delivery.dialects import Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.rendering import Rendering
+from sqla_webhooks.delivery.request import request
 from sqla_webhooks.delivery.senders import Senders
 from sqla_webhooks.errors import SigningFailed
 from sqla_webhooks.events import Claim, Event, Result, Verdict
@@ -268,11 +269,11 @@ class Relay:
         try:
             if isinstance(credentials, SigningFailed):
                 raise credentials
-            request = self._dialect.request(claim, credentials, now=now)
+            made = request(claim, credentials, dialect=self._dialect, now=now)
         except SigningFailed as error:
             self._decide(Result(claim, now, 0.0, SigningFailed(str(error))))  # which leads to nothing that is secret
         else:
-            senders.submit(request)
+            senders.submit(made)
 
     def _take(self) -> tuple[Batch, bool]:
         """What there is to relay, and whether it is this relay's to do."""

@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from sqla_webhooks.delivery.credentials import Credentials
-from sqla_webhooks.delivery.dialects import Request, Standard
+from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
+from sqla_webhooks.delivery.request import Request, request
 from sqla_webhooks.destination import Destination, Secret
 from sqla_webhooks.events import Claim
 from support.clock import START
@@ -56,7 +57,7 @@ def claim_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Claim:
 
 
 def request_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Request:
-    return Standard().request(claim_for(url, payload, number=number), CREDENTIALS, now=START)
+    return request(claim_for(url, payload, number=number), CREDENTIALS, dialect=Standard(), now=START)
 
 
 def http(status: int, body: bytes = b"", *headers: str) -> bytes:

@@ -1,0 +1,55 @@
+"""The dialects of an installation, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqla_webhooks.delivery.dialects.cloudevents import CloudEvents, CloudEventsBinary
+from sqla_webhooks.delivery.dialects.github import GitHub
+from sqla_webhooks.delivery.dialects.openfront import OpenFront
+from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.dialect import Dialect, checked
+from sqla_webhooks.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Dialects:
+    """Those that there are already, and the application's, which replace them where they are called the same."""
+
+    by_name: Mapping[str, Dialect]
+
+    @classmethod
+    def of(cls, given: Iterable[object]) -> Dialects:
+        """
+        With those that an application has given.
+
+        Raises:
+            ConfigurationError: One is no dialect, or two have one name.
+        """
+        there: tuple[Dialect, ...] = (Standard(), OpenFront(), GitHub(), CloudEvents(), CloudEventsBinary())
+        return cls({one.name: one for one in (*there, *checked(given))})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What they are called."""
+        return tuple(self.by_name)
+
+    def get(self, name: str) -> Dialect:
+        """
+        The one of this name.
+
+        Raises:
+            ConfigurationError: There is none; the message says which there are.
+        """
+        dialect = self.by_name.get(name) if isinstance(name, str) else None
+        if dialect is None:
+            close = difflib.get_close_matches(str(name).lower(), self.names, n=1)
+            meant = f", did you mean {close[0]!r}" if close else ""
+            message = (
+                f"no dialect is called {name!r}{meant}: there are {', '.join(self.names)}; "
+                "install(dialects=[...]) adds others"
+            )
+            raise ConfigurationError(message)
+        return dialect

@@ -1,0 +1,94 @@
+"""
+The request of one attempt: the headers are made anew for each, since its time is that of the attempt.
+
+The dialect's headers come before the endpoint's own, and two of ours before
+all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqla_webhooks import headers
+from sqla_webhooks._version import __version__
+from sqla_webhooks.delivery.credentials import Credentials
+from sqla_webhooks.dialect import Dialect, Post
+from sqla_webhooks.errors import SigningFailed
+from sqla_webhooks.events import Claim, Event
+
+logger = logging.getLogger(__name__)
+
+USER_AGENT = f"sqla-webhooks/{__version__}"
+
+#: Without the reason, which is for the log: tenants read it.
+_FAILED = "the request could not be signed: its dialect has failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST, ready to go."""
+
+    claim: Claim
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def request(
+    claim: Claim,
+    credentials: Credentials,
+    *,
+    dialect: Dialect,
+    now: datetime,
+    events: tuple[Event, ...] = (),
+    body: bytes | None = None,
+) -> Request:
+    """
+    The request of one attempt that starts *now*.
+
+    Args:
+        events: What the body says; none where it is sent as it was stored.
+        body: What is sent instead of the claim's payload.
+
+    Raises:
+        SigningFailed: No secret is valid now, or the dialect has failed, which the log tells.
+    """
+    post = Post(
+        id=claim.event_id,
+        endpoint_id=claim.endpoint_id,
+        events=events,
+        body=claim.payload if body is None else body,
+        batch=False,
+        secrets=tuple(credentials.live(now)),
+        now=now,
+    )
+    return Request(claim, headers_of(post, dialect, added=credentials.headers), post.body)
+
+
+def headers_of(post: Post, dialect: Dialect, *, added: Mapping[str, str]) -> dict[str, str]:
+    """
+    All headers of one attempt.
+
+    Args:
+        added: The endpoint's own. One whose name is taken is left out.
+
+    Raises:
+        SigningFailed: The dialect has failed, or said what cannot be sent.
+    """
+    # A compressed answer could be far larger than it looks; nobody needs its body anyway.
+    merged = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    for more in (_said(dialect, post), added):
+        taken = {name.lower() for name in merged}
+        merged |= {name: value for name, value in more.items() if name.lower() not in taken}
+    return merged
+
+
+def _said(dialect: Dialect, post: Post) -> dict[str, str]:
+    try:
+        return headers.check_dialect(dialect.headers(post))
+    except Exception:  # whatever an application's own dialect raises: this attempt fails, and not the relay
+        about = {"webhooks.endpoint": post.endpoint_id}
+        logger.exception("endpoint %s: the dialect %r made no headers", post.endpoint_id, dialect.name, extra=about)
+        raise SigningFailed(_FAILED) from None

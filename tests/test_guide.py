@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import math
 import re
 import threading
@@ -27,13 +28,15 @@ from sqlalchemy.orm import (
     selectinload,
     sessionmaker,
 )
+from support.events import event, post
 from support.local import Install
 from support.receiver import Receiver
 from support.redis_server import redis_client
 from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
 
 import sqla_webhooks
-from sqla_webhooks import DeliveryError, Operation, Replayed, Webhooks, enriching
+from sqla_webhooks import ConfigurationError, DeliveryError, OpenFront, Operation, Replayed, Webhooks, enriching
+from sqla_webhooks.delivery.dialects.known import Dialects
 from sqla_webhooks.encoding import Encoding
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -174,6 +177,26 @@ def test_headers_of_an_endpoint(application: Application) -> None:
     headers = {one.path: one.headers for one in application.receiver.received}
     assert headers["/other"]["authorization"] == "Bearer t"
     assert headers["/hooks"]["x-api-key"] == "k"
+
+
+def test_dialects(application: Application) -> None:
+    sessions = sessionmaker(application.engine)
+    application.names |= {name: getattr(sqla_webhooks, name) for name in ("ConfigurationError", "OpenFront")}
+    application.names |= {"Session": sessions, "hmac": hmac}
+    application.run("class Chat:")
+
+    with sqla_webhooks.install(sessions) as webhooks:
+        known = Dialects.of(webhooks.settings.dialects)
+    chat = known.get("chat")
+    with pytest.raises(ConfigurationError, match="too short"):
+        chat.check_secret("short")
+    made = post(chat, event(), secrets=(chat.check_secret("x" * 16),))
+    assert made.body == b'{"text":"order 7: order.created"}'
+    assert chat.headers(made) == {
+        "Content-Type": "application/json",
+        "X-Chat-Signature": hmac.digest(b"x" * 16, made.body, "sha256").hex(),
+    }
+    assert known.get("openfront") == OpenFront(list_keys={"order": "PurchaseOrder"})
 
 
 def test_enrichers(application: Application) -> None:

@@ -47,7 +47,7 @@ from sqla_webhooks.delivery.verify import verify
 from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
 from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.endpoints import Endpoints
-from sqla_webhooks.enrich.enricher import enricher
+from sqla_webhooks.enrich.enricher import endpoint_enricher, enricher
 from sqla_webhooks.errors import (
     Blocked,
     BulkLimitExceeded,
@@ -96,6 +96,7 @@ from sqla_webhooks.signals import (
     endpoint_recovered,
     enricher_failed,
     enriching,
+    enriching_for_endpoint,
     failed,
     oversized,
     unencodable,
@@ -161,11 +162,13 @@ __all__ = [
     "dead",
     "delivered",
     "endpoint_disabled",
+    "endpoint_enricher",
     "endpoint_failing",
     "endpoint_recovered",
     "enricher",
     "enricher_failed",
     "enriching",
+    "enriching_for_endpoint",
     "failed",
     "install",
     "models",

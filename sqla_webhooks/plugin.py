@@ -27,6 +27,7 @@ from sqla_webhooks.custody import Custody
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.credentials import Opener
+from sqla_webhooks.delivery.dialects.known import Dialects
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.rendering import Rendering
@@ -34,7 +35,13 @@ from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
 from sqla_webhooks.encoding import Encoding, type_name
 from sqla_webhooks.endpoints import Effects, Endpoints
-from sqla_webhooks.enrich.enricher import EnricherFunction, register
+from sqla_webhooks.enrich.enricher import (
+    EndpointEnricherFunction,
+    EnricherFunction,
+    register,
+    register_for_endpoint,
+)
+from sqla_webhooks.enrich.latest import Latest
 from sqla_webhooks.enrich.run import Enrichment
 from sqla_webhooks.enrolment import Enrolment
 from sqla_webhooks.errors import ConfigurationError
@@ -47,6 +54,7 @@ from sqla_webhooks.outbox.retention import prune_all
 from sqla_webhooks.progress import Pruned
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.relay.retirements import Retirements
+from sqla_webhooks.relay.tailor import Tailor
 from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
@@ -153,6 +161,10 @@ class Webhooks:
         self._database = Database(engine)
         self._encoding = Encoding(settings.encoders, report=self._report)
         self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
+        self._enriching_for_endpoint = signals.Signal(
+            "enriching_for_endpoint", "`enriching_for_endpoint`, for one installation."
+        )
+        self._dialects = Dialects.of(settings.dialects)
         self._interest = Interest(settings.clock, everything=settings.capture == "all")
         self._policy = EgressPolicy.of(settings)
         self._thread = self._make_thread()
@@ -167,6 +179,12 @@ class Webhooks:
     ) -> Callable[[EnricherFunction[T]], EnricherFunction[T]]:
         """As the module's `@enricher`, for this installation alone; runs after those."""
         return register(self._enriching, model, options=options)
+
+    def endpoint_enricher(
+        self, model: type[T], *, options: Iterable[ExecutableOption] = ()
+    ) -> Callable[[EndpointEnricherFunction[T]], EndpointEnricherFunction[T]]:
+        """As the module's `@endpoint_enricher`, for this installation alone; runs after those."""
+        return register_for_endpoint(self._enriching_for_endpoint, model, options=options)
 
     def describe(self) -> Description:
         """
@@ -293,14 +311,31 @@ class Webhooks:
         enrichment = Enrichment(
             database, self._resources, signals=(signals.enriching, self._enriching), encoding=self._encoding
         )
+        own_enrichment = Enrichment(
+            database,
+            self._resources,
+            signals=(signals.enriching_for_endpoint, self._enriching_for_endpoint),
+            encoding=self._encoding,
+        )
+        rendering = Rendering(database, self._resources, encoding=self._encoding, limit=settings.payload_limit)
         return Steps(
             keep_fresh=self._interest.keep_fresh,
             lead=Lead(database),
             wanted=self._resources.wanted,
             enrich=enrichment.enrich,
-            rendering=Rendering(database, self._resources, encoding=self._encoding, limit=settings.payload_limit),
+            rendering=rendering,
             publication=publication,
-            opener=Opener(self._vault),
+            tailor=Tailor(
+                database,
+                self._resources,
+                latest=Latest(database, self._resources, encoding=self._encoding),
+                enrichments=(enrichment, own_enrichment),
+                transform=settings.transform,
+                dialects=self._dialects,
+                rendering=rendering,
+            ),
+            dialects=self._dialects,
+            opener=Opener(self._vault, check_secret=self._dialects.check_secret),
             recording=Recording(
                 database,
                 publication,
@@ -335,12 +370,12 @@ class Webhooks:
             check_events=lambda patterns: subscriptions.check(
                 patterns, self._resources.names(), never=self._resources.never()
             ),
-            check_dialect=str,
-            check_batch=lambda _name, _size: None,
+            check_dialect=self._dialects.check_name,
+            check_batch=self._dialects.check_batch,
         )
         custody = Custody(
             self._vault,
-            check_secret=lambda _dialect, secret: sign.check_secret(secret),
+            check_secret=self._dialects.check_secret,
             make_secret=sign.generate_secret,
         )
         effects = Effects(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from standardwebhooks import Webhook
 from support.clock import START, MovedClock
 from support.events import SECRETS, event, events, post, updated
-from support.hostile import CREDENTIALS, SECRET, claim_for
+from support.hostile import CREDENTIALS, SECRET, claim_for, stored
 from support.receiver import Receiver
 from support.shop import Product
 
@@ -163,7 +163,7 @@ def test_the_request_has_these_headers_and_the_stored_bytes() -> None:
     claim = claim_for("https://partner.example/hooks", payload)
     now = START + timedelta(microseconds=999_999)
 
-    made = request(claim, CREDENTIALS, dialect=Standard(), now=now)
+    made = request(stored(claim), CREDENTIALS, dialect=Standard(), now=now)
 
     assert made.claim is claim
     assert made.body == payload
@@ -189,15 +189,15 @@ def test_a_batch_is_signed_as_one() -> None:
 
 
 def test_the_user_agent_says_who_and_which_version() -> None:
-    made = request(claim_for("https://partner.example/hooks"), CREDENTIALS, dialect=Standard(), now=START)
+    made = request(stored(claim_for("https://partner.example/hooks")), CREDENTIALS, dialect=Standard(), now=START)
 
     assert made.headers["User-Agent"] == f"sqla-webhooks/{sqla_webhooks.__version__}"
 
 
 def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() -> None:
     claim = claim_for("https://partner.example/hooks")
-    first = request(claim, CREDENTIALS, dialect=Standard(), now=START)
-    second = request(replace(claim, attempt=2), CREDENTIALS, dialect=Standard(), now=START + timedelta(hours=1))
+    first = request(stored(claim), CREDENTIALS, dialect=Standard(), now=START)
+    second = request(stored(replace(claim, attempt=2)), CREDENTIALS, dialect=Standard(), now=START + timedelta(hours=1))
 
     assert second.headers["webhook-id"] == first.headers["webhook-id"]
     assert int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"]) == 3600
@@ -207,7 +207,7 @@ def test_the_next_attempt_has_the_same_id_and_its_own_timestamp_and_signature() 
 
 def test_a_repr_shows_neither_secret_nor_signature_nor_body() -> None:
     claim = claim_for("https://partner.example/hooks", b'{"card":"4111"}')
-    made = request(claim, CREDENTIALS, dialect=Standard(), now=START)
+    made = request(stored(claim), CREDENTIALS, dialect=Standard(), now=START)
 
     shown = repr(made)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.clock import START
 from support.events import event, post
-from support.hostile import CREDENTIALS, LOOPBACK, SECRET, answers, claim_for, http
+from support.hostile import CREDENTIALS, LOOPBACK, SECRET, answers, claim_for, http, stored
 from support.local import Install
 
 import sqla_webhooks
@@ -31,6 +31,7 @@ from sqla_webhooks import (
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects.known import Dialects
+from sqla_webhooks.delivery.parcel import Parcel, Piece
 from sqla_webhooks.delivery.request import USER_AGENT, request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.dialect import checked
@@ -193,7 +194,9 @@ def test_the_dialects_headers_come_before_the_endpoints_and_ours_before_both() -
     dialect = Plain(said={"content-TYPE": "text/plain", "X-Key": "dialect", "user-agent": "dialect"})
     theirs = {"x-key": "endpoint", "Content-Type": "endpoint", "X-Other": "endpoint", "ACCEPT-ENCODING": "gzip"}
 
-    made = request(claim_for("https://a.example"), replace(CREDENTIALS, headers=theirs), dialect=dialect, now=START)
+    made = request(
+        stored(claim_for("https://a.example")), replace(CREDENTIALS, headers=theirs), dialect=dialect, now=START
+    )
 
     assert made.headers == {
         "User-Agent": USER_AGENT,
@@ -210,7 +213,7 @@ def test_each_dialect_is_on_the_wire_as_it_says(dialect: Dialect) -> None:
     body = dialect.body(one, dumps=dumps)
     with answers(http(200)) as server:
         sender = Sender(LOOPBACK, connect_timeout=5.0, timeout=5.0, clock=SystemClock())
-        made = request(claim_for(server.url()), CREDENTIALS, dialect=dialect, now=START, events=(one,), body=body)
+        made = request(Parcel.of(Piece(claim_for(server.url()), body, one)), CREDENTIALS, dialect=dialect, now=START)
         result = sender.send(made)
         sender.close()
         head, _, sent = server.requests.pop().partition(b"\r\n\r\n")
@@ -244,7 +247,7 @@ def test_a_dialect_that_fails_signs_nothing_and_the_log_says_why(
     said: Any, logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR), pytest.raises(SigningFailed) as caught:
-        request(claim_for("https://a.example"), CREDENTIALS, dialect=Plain(said=said), now=START)
+        request(stored(claim_for("https://a.example")), CREDENTIALS, dialect=Plain(said=said), now=START)
 
     assert "no key" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -255,12 +258,12 @@ def test_a_dialect_that_fails_signs_nothing_and_the_log_says_why(
 
 def test_what_a_dialect_cannot_say_of_a_stored_body_fails_that_attempt() -> None:
     with pytest.raises(SigningFailed, match="its dialect has failed"):
-        request(claim_for("https://a.example"), CREDENTIALS, dialect=OpenFront(), now=START)
+        request(stored(claim_for("https://a.example")), CREDENTIALS, dialect=OpenFront(), now=START)
 
 
 def test_nothing_is_signed_without_a_secret() -> None:
     with pytest.raises(SigningFailed):
-        request(claim_for("https://a.example"), Credentials(()), dialect=Standard(), now=START)
+        request(stored(claim_for("https://a.example")), Credentials(()), dialect=Standard(), now=START)
 
 
 def test_a_dialect_of_ones_own_sees_what_it_signs() -> None:
@@ -273,7 +276,7 @@ def test_a_dialect_of_ones_own_sees_what_it_signs() -> None:
             return {"Content-Type": "text/plain", "X-Chat": digest}
 
     claim = claim_for("https://a.example", b"stored", number=3)
-    made = request(claim, CREDENTIALS, dialect=Chat(), now=START, events=(event(),), body=b"body")
+    made = request(Parcel.of(Piece(claim, b"body", event())), CREDENTIALS, dialect=Chat(), now=START)
 
     assert seen == [
         Post(

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import START, MovedClock
 from support.databases import Database
-from support.hostile import CREDENTIALS, LOOPBACK, Server, answers, claim_for, http
+from support.hostile import CREDENTIALS, LOOPBACK, Server, answers, claim_for, http, stored
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Base, put
@@ -167,7 +167,7 @@ class Wire:
 
     def lines(self, credentials: Credentials) -> list[bytes]:
         """Of the head of a request with these."""
-        made = request(claim_for(self.server.url(), b"{}"), credentials, dialect=Standard(), now=START)
+        made = request(stored(claim_for(self.server.url(), b"{}")), credentials, dialect=Standard(), now=START)
         result = self.sender.send(made)
         assert isinstance(result.outcome, Answer), result.outcome
         head, _, body = self.server.requests.pop().partition(b"\r\n\r\n")
@@ -209,8 +209,8 @@ def test_what_passes_is_on_the_wire_as_it_is_and_changes_nothing_else(
 @given(st.lists(st.sampled_from([*KEPT, "X-Key"]), min_size=1), st.sampled_from([str.lower, str.upper, str.title]))
 def test_a_header_of_ours_wins_whatever_stands_in_the_table(kept: list[str], form: Any) -> None:
     theirs = {form(name.replace("*", "id")): "theirs" for name in kept}
-    plain = request(claim_for(URL), CREDENTIALS, dialect=Standard(), now=START).headers
-    made = request(claim_for(URL), Credentials(CREDENTIALS.secrets, theirs), dialect=Standard(), now=START)
+    plain = request(stored(claim_for(URL)), CREDENTIALS, dialect=Standard(), now=START).headers
+    made = request(stored(claim_for(URL)), Credentials(CREDENTIALS.secrets, theirs), dialect=Standard(), now=START)
     lower = [name.lower() for name in made.headers]
     assert len(lower) == len(set(lower))
     assert {name: made.headers[name] for name in plain} == plain

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqla_webhooks import headers
-from sqla_webhooks.delivery import sign
 from sqla_webhooks.destination import Destination, Secret
 from sqla_webhooks.errors import ConfigurationError, InvalidHeaders, SigningFailed
 from sqla_webhooks.vault import Vault
@@ -50,10 +49,14 @@ class Opener:
     Opens what claims bring, and says once in the log what cannot be opened, until it can.
 
     Used by one thread at a time: the relay's, or that of `drain()`.
+
+    Args:
+        check_secret: Whether a secret will do for the dialect of that name; raises `ConfigurationError` if not.
     """
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, *, check_secret: Callable[[str, str], str]) -> None:
         self._vault = vault
+        self._check_secret = check_secret
         #: What was said, by endpoint.
         self._said: dict[str, str] = {}
 
@@ -69,7 +72,7 @@ class Opener:
         if not live:
             return self._failed(destination, _NONE_VALID)
         try:
-            newest = self._opened(live[0])
+            newest = self._opened(live[0], destination.dialect)
             added = {} if destination.headers is None else headers.read(self._vault.open(destination.headers))
         except (ConfigurationError, InvalidHeaders) as error:
             return self._failed(destination, str(error))
@@ -83,7 +86,7 @@ class Opener:
         opened, problem = [], ""
         for one in secrets:
             try:
-                opened.append(self._opened(one))
+                opened.append(self._opened(one, destination.dialect))
             except ConfigurationError as error:
                 problem = str(error)
         if problem:
@@ -92,9 +95,9 @@ class Opener:
             self._said.pop(destination.endpoint_id, None)
         return opened
 
-    def _opened(self, secret: Secret) -> Secret:
+    def _opened(self, secret: Secret, dialect: str) -> Secret:
         """Raises `ConfigurationError` for what cannot be opened, and for what is no secret."""
-        return Secret(sign.check_secret(self._vault.open(secret.value)), secret.expires_at)
+        return Secret(self._check_secret(dialect, self._vault.open(secret.value)), secret.expires_at)
 
     def _say(self, destination: Destination, level: int, problem: str) -> None:
         if self._said.get(destination.endpoint_id) != problem:

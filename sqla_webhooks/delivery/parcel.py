@@ -41,6 +41,11 @@ class Parcel:
     events: tuple[Event, ...] = field(default=(), repr=False)
     batch: bool = False
 
+    @classmethod
+    def of(cls, piece: Piece) -> Parcel:
+        """One delivery by itself."""
+        return cls((piece.claim,), piece.body, _events([piece]))
+
     @property
     def id(self) -> str:
         """The event's id; of several, one that is made of theirs: the same for the same."""
@@ -62,7 +67,7 @@ def pack(pieces: Iterable[Piece]) -> Iterator[Parcel]:
     for piece in pieces:
         batch = piece.claim.destination.batch
         if not batch:
-            yield Parcel((piece.claim,), piece.body, _events([piece]))
+            yield Parcel.of(piece)
         elif piece.claim.is_retry:
             yield _together([piece])
         else:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.thin import thinned
+from sqla_webhooks.dialect import Dialect
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import Database
@@ -35,7 +36,6 @@ class Rendering:
         self._resources = resources
         self._encoding = encoding
         self._limit = sys.maxsize if limit is None else limit
-        self._dialect = Standard()
 
     @property
     def limit(self) -> int:
@@ -57,16 +57,30 @@ class Rendering:
         limit = self.limit
         return [self._message(event, limit) for event in events]
 
+    def body(self, event: Event, dialect: Dialect) -> bytes:
+        """
+        The body of *event* in another dialect, which is not stored.
+
+        Raises:
+            DBAPIError: As for `limit`.
+            Exception: Whatever a dialect of the application's raises.
+        """
+        body = dialect.body(event, dumps=self._encoding.dumps)
+        return body if len(body) <= self.limit else self._thin(event, dialect)
+
     def _message(self, event: Event, limit: int) -> Message:
-        body = self._dialect.body(event, dumps=self._encoding.dumps)
+        body = _STANDARD.body(event, dumps=self._encoding.dumps)
         if len(body) <= limit:
             return Message(event, body)
-        return Message(event, self._thin(event), whole=body)
+        return Message(event, self._thin(event, _STANDARD), whole=body)
 
-    def _thin(self, event: Event) -> bytes:
+    def _thin(self, event: Event, dialect: Dialect) -> bytes:
         key = self._resources.key(event.resource, event.table)
-        body = self._dialect.body(thinned(event, key), dumps=self._encoding.dumps)
+        body = dialect.body(thinned(event, key), dumps=self._encoding.dumps)
         if len(body) <= self._database.largest_value:
             return body
         # An enricher has put something else into the key, or the context is no small thing.
-        return self._dialect.body(replace(thinned(event, ()), context=None), dumps=self._encoding.dumps)
+        return dialect.body(replace(thinned(event, ()), context=None), dumps=self._encoding.dumps)
+
+
+_STANDARD = Standard()

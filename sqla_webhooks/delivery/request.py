@@ -15,9 +15,10 @@ from datetime import datetime
 from sqla_webhooks import headers
 from sqla_webhooks._version import __version__
 from sqla_webhooks.delivery.credentials import Credentials
+from sqla_webhooks.delivery.parcel import Parcel
 from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.errors import SigningFailed
-from sqla_webhooks.events import Claim, Event
+from sqla_webhooks.events import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -34,37 +35,28 @@ class Request:
     claim: Claim
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    #: What is sent with it, in a batch.
+    others: tuple[Claim, ...] = ()
 
 
-def request(
-    claim: Claim,
-    credentials: Credentials,
-    *,
-    dialect: Dialect,
-    now: datetime,
-    events: tuple[Event, ...] = (),
-    body: bytes | None = None,
-) -> Request:
+def request(parcel: Parcel, credentials: Credentials, *, dialect: Dialect, now: datetime) -> Request:
     """
     The request of one attempt that starts *now*.
-
-    Args:
-        events: What the body says; none where it is sent as it was stored.
-        body: What is sent instead of the claim's payload.
 
     Raises:
         SigningFailed: No secret is valid now, or the dialect has failed, which the log tells.
     """
+    claim, *others = parcel.claims
     post = Post(
-        id=claim.event_id,
+        id=parcel.id,
         endpoint_id=claim.endpoint_id,
-        events=events,
-        body=claim.payload if body is None else body,
-        batch=False,
+        events=parcel.events,
+        body=parcel.body,
+        batch=parcel.batch,
         secrets=tuple(credentials.live(now)),
         now=now,
     )
-    return Request(claim, headers_of(post, dialect, added=credentials.headers), post.body)
+    return Request(claim, headers_of(post, dialect, added=credentials.headers), post.body, tuple(others))
 
 
 def headers_of(post: Post, dialect: Dialect, *, added: Mapping[str, str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.delivery.acknowledge import failed
 from sqla_webhooks.delivery.adapter import GuardedAdapter, ProxyFailed
 from sqla_webhooks.delivery.budget import READ_LIMIT, Budget, EnoughRead
 from sqla_webhooks.delivery.egress import EgressPolicy
@@ -81,7 +82,7 @@ class Sender:
             outcome = error
         except Exception as error:  # noqa: BLE001  # a delivery must come to something, whatever the libraries below raise
             outcome = explain(error)
-        return Result(request.claim, started_at, self._clock.monotonic() - start, outcome)
+        return Result(request.claim, started_at, self._clock.monotonic() - start, outcome, request.others)
 
     def close(self) -> None:
         """Close the connections."""
@@ -127,7 +128,8 @@ class Sender:
         finally:
             # A body that was read to its end has given its connection back; any other takes it along.
             response.raw.close()
-        return Answer(response.status_code, _text(body), response.headers)
+        not_taken = failed(body) if request.claim.destination.batch else frozenset()
+        return Answer(response.status_code, _text(body), response.headers, not_taken)
 
 
 def _beginning(response: requests.Response) -> bytes:

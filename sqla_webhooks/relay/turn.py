@@ -18,10 +18,12 @@ from sqlalchemy import Connection
 
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
+from sqla_webhooks.delivery.acknowledge import apart
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.credentials import Credentials, Opener
 from sqla_webhooks.delivery.decide import decide
-from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.delivery.dialects.known import Dialects
+from sqla_webhooks.delivery.parcel import Parcel, pack
 from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.request import request
 from sqla_webhooks.delivery.senders import Senders
@@ -39,6 +41,7 @@ from sqla_webhooks.outbox.release import release
 from sqla_webhooks.outbox.take import Batch, take
 from sqla_webhooks.relay.allot import Allotment, allot
 from sqla_webhooks.relay.retirements import Retirements
+from sqla_webhooks.relay.tailor import Tailor
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.relay.windows import Windows
 
@@ -93,6 +96,8 @@ class Steps:
     enrich: Callable[[Sequence[Event]], list[Event]]
     rendering: Rendering
     publication: Publication
+    tailor: Tailor
+    dialects: Dialects
     opener: Opener
     recording: Recording
     retirements: Retirements
@@ -112,10 +117,11 @@ class Relay:
         self._settings = settings
         self._clock = settings.clock
         self._steps = steps
-        self._dialect = Standard()
         self._windows = Windows(most=settings.max_in_flight)
         #: What is to be recorded: just decided, or refused by the database at the last try.
         self._verdicts: list[Verdict] = []
+        #: What is to be cancelled, since the application has dropped it.
+        self._dropped: list[Claim] = []
         #: Outbox rows that were logged as unreadable.
         self._unreadable: frozenset[int] = frozenset()
 
@@ -183,8 +189,8 @@ class Relay:
         if allotment.shares:
             senders.get_ready()
         claims = claim(self._database, allotment.shares, now=now, lease=self._settings.lease)
-        self._send(claims, senders)
-        return len(claims), recorded + self.record(senders), allotment.next_at
+        sent = self._send(claims, senders)
+        return sent, recorded + self.record(senders), allotment.next_at
 
     def _allot(self, senders: Senders, *, now: datetime) -> Allotment:
         if not senders.free:
@@ -208,8 +214,8 @@ class Relay:
 
     @property
     def unrecorded(self) -> int:
-        """How many results are in hand."""
-        return len(self._verdicts)
+        """How many deliveries are in hand of which is to be written what has become of them."""
+        return len(self._verdicts) + len(self._dropped)
 
     def record(self, senders: Senders) -> int:
         """
@@ -220,16 +226,18 @@ class Relay:
         """
         for result in senders.collect():
             self._decide(result)
-        count = len(self._verdicts)
+        count = self.unrecorded
         recorded = self._steps.recording.record(self._verdicts, now=self._clock.now())
         self._verdicts.clear()
+        self._steps.recording.drop(self._dropped, now=self._clock.now())
+        self._dropped.clear()
         self._say(recorded)
         return count
 
     def _decide(self, result: Result) -> None:
-        verdict = decide(result, self._settings.retries)
-        self._windows.note(verdict)
-        self._verdicts.append(verdict)
+        verdicts = [decide(one, self._settings.retries) for one in apart(result)]
+        self._windows.note(verdicts[0])  # once for a request
+        self._verdicts += verdicts
 
     def _say(self, recorded: Recorded) -> None:
         """After the commit: signals, and what follows for the endpoints, in transactions of its own."""
@@ -242,6 +250,7 @@ class Relay:
     def forget(self) -> None:
         """Begin anew in a forked child: what was remembered is the parent's."""
         self._verdicts.clear()
+        self._dropped.clear()
         self._steps.lead.forget()
         self._steps.retirements.forget()
         self._steps.upkeep.forget()
@@ -255,23 +264,33 @@ class Relay:
         """
         self._steps.lead.release()
 
-    def _send(self, claims: Iterable[Claim], senders: Senders) -> None:
-        """Hand over a request for each; what they need of their endpoints is opened once."""
+    def _send(self, claims: Sequence[Claim], senders: Senders) -> int:
+        """Hand over the requests that carry them, and say how many. What they need of an endpoint is opened once."""
+        tailored = self._steps.tailor.tailor(claims)
+        self._dropped += tailored.dropped
+        for one, error in tailored.failed:
+            self._decide(Result(one, self._clock.now(), 0.0, error))
         opened: dict[int, Credentials | SigningFailed] = {}
-        for one in claims:
-            if one.endpoint not in opened:
-                opened[one.endpoint] = self._steps.opener.open(one.destination, now=self._clock.now())
-            self._submit(one, opened[one.endpoint], senders)
+        sent = 0
+        for parcel in pack(tailored.pieces):
+            destination = parcel.claims[0].destination
+            if destination.endpoint not in opened:
+                opened[destination.endpoint] = self._steps.opener.open(destination, now=self._clock.now())
+            self._submit(parcel, opened[destination.endpoint], senders)
+            sent += 1
+        return sent
 
-    def _submit(self, claim: Claim, credentials: Credentials | SigningFailed, senders: Senders) -> None:
+    def _submit(self, parcel: Parcel, credentials: Credentials | SigningFailed, senders: Senders) -> None:
         """Hand over one request. One that cannot be made, since nothing signs it, counts as a failed attempt."""
         now = self._clock.now()
+        claim, *others = parcel.claims
         try:
             if isinstance(credentials, SigningFailed):
                 raise credentials
-            made = request(claim, credentials, dialect=self._dialect, now=now)
+            made = request(parcel, credentials, dialect=self._steps.dialects.get(claim.destination.dialect), now=now)
         except SigningFailed as error:
-            self._decide(Result(claim, now, 0.0, SigningFailed(str(error))))  # which leads to nothing that is secret
+            failed = SigningFailed(str(error))  # which leads to nothing that is secret
+            self._decide(Result(claim, now, 0.0, failed, tuple(others)))
         else:
             senders.submit(made)
 

@@ -19,6 +19,7 @@ from typing import Self
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
+from sqla_webhooks.delivery.parcel import Parcel, Piece
 from sqla_webhooks.delivery.request import Request, request
 from sqla_webhooks.destination import Destination, Secret
 from sqla_webhooks.events import Claim
@@ -39,6 +40,11 @@ FLOOD = 64 * 1024 * 1024
 _PIECE = b"x" * (64 * 1024)
 
 
+def stored(claim: Claim) -> Parcel:
+    """A delivery that is sent as it was stored."""
+    return Parcel.of(Piece(claim, claim.payload))
+
+
 def claim_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Claim:
     """A claim that no database knows."""
     return Claim(
@@ -57,7 +63,7 @@ def claim_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Claim:
 
 
 def request_for(url: str, payload: bytes = b"{}", *, number: int = 1) -> Request:
-    return request(claim_for(url, payload, number=number), CREDENTIALS, dialect=Standard(), now=START)
+    return request(stored(claim_for(url, payload, number=number)), CREDENTIALS, dialect=Standard(), now=START)
 
 
 def http(status: int, body: bytes = b"", *headers: str) -> bytes:

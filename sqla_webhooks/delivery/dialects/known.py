@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqla_webhooks.delivery.dialects.cloudevents import CloudEvents, CloudEventsBinary
 from sqla_webhooks.delivery.dialects.github import GitHub
 from sqla_webhooks.delivery.dialects.openfront import OpenFront
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.dialect import Dialect, checked
-from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.errors import ConfigurationError, EndpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Dialects:
         """
         there: tuple[Dialect, ...] = (Standard(), OpenFront(), GitHub(), CloudEvents(), CloudEventsBinary())
         return cls({one.name: one for one in (*there, *checked(given))})
+
+    def is_stored(self, name: str) -> bool:
+        """Whether its bodies are what is stored of events."""
+        return type(self.by_name.get(name)) is Standard
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,3 +58,35 @@ class Dialects:
             )
             raise ConfigurationError(message)
         return dialect
+
+    def check_name(self, name: Any) -> str:
+        """
+        What an endpoint may name.
+
+        Raises:
+            EndpointError: There is none of that name.
+        """
+        try:
+            return self.get(name).name
+        except ConfigurationError as error:
+            raise EndpointError(str(error)) from None
+
+    def check_batch(self, name: str, size: int) -> None:
+        """
+        Whether several events may go in one request of this dialect.
+
+        Raises:
+            EndpointError: They may not.
+        """
+        if not self.get(name).batches:
+            message = f"batch is {size}, and the dialect {name!r} sends each event by itself: leave batch out"
+            raise EndpointError(message)
+
+    def check_secret(self, name: str, secret: str) -> str:
+        """
+        The secret, if requests of that dialect can be signed with it.
+
+        Raises:
+            ConfigurationError: They cannot, or there is no such dialect. The message does not repeat it.
+        """
+        return self.get(name).check_secret(secret)

@@ -87,7 +87,7 @@ format: $(SA21)/.test
 	$(SA21)/bin/ruff format
 
 clean:
-	rm -rf $(SA21) $(SA20) $(LOWEST) $(BENCH) build dist *.egg-info
+	rm -rf $(SA21) $(SA20) $(LOWEST) $(BENCH) build dist *.egg-info tests/receivers/node/node_modules*
 
 # setuptools keeps what it once built in build/, deleted modules too.
 define install-afresh

@@ -26,6 +26,8 @@ Beside it:
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
     describe     all that, to be printed
+    catalogue    every event that can occur: its `bodies`, described by the `schema` of each column; `openapi`, all that
+                 as a document
     encoding     values as JSON, each by its rule in `values`; `naming`, what names say
     retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
     operational  events of the webhooks themselves
@@ -37,6 +39,8 @@ Beside it:
 from sqla_webhooks import models
 from sqla_webhooks._clock import Clock
 from sqla_webhooks._version import __version__
+from sqla_webhooks.bodies import CatalogueEvent
+from sqla_webhooks.catalogue import Catalogue
 from sqla_webhooks.config import Options, Retention, Settings
 from sqla_webhooks.delivery.dialects.cloudevents import CloudEvents, CloudEventsBinary
 from sqla_webhooks.delivery.dialects.github import GitHub
@@ -107,6 +111,8 @@ __all__ = [
     "Attempt",
     "Blocked",
     "BulkLimitExceeded",
+    "Catalogue",
+    "CatalogueEvent",
     "Clock",
     "CloudEvents",
     "CloudEventsBinary",

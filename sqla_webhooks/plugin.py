@@ -22,6 +22,7 @@ from sqla_webhooks.capture.factory import Factory, Listened
 from sqla_webhooks.capture.interest import Interest
 from sqla_webhooks.capture.listen import Capture
 from sqla_webhooks.capture.recorder import Recorder
+from sqla_webhooks.catalogue import Catalogue, catalogue
 from sqla_webhooks.config import Options, Settings
 from sqla_webhooks.custody import Custody
 from sqla_webhooks.delivery import sign
@@ -198,6 +199,10 @@ class Webhooks:
             SQLAlchemyError: A mapped class is not yet complete, or wrongly mapped.
         """
         return describe(self._resources)
+
+    def catalogue(self) -> Catalogue:
+        """Every event that can occur, with the JSON Schema of its body and an example. Raises as `describe()`."""
+        return catalogue(self._resources, dialect=self.engine.dialect, encoders=self.settings.encoders)
 
     def drain(self, timeout: float | None = None) -> Drained:
         """

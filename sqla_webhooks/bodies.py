@@ -57,6 +57,7 @@ class Row:
     Attributes:
         name: Of its schema: its resource, and a number where another class has that name too.
         forms: By attribute.
+        stored: The attributes that are columns: an update tells how they have changed.
         key: The attributes of the primary key, in key order.
         links: The many-to-many relationships that are told of.
     """
@@ -65,6 +66,7 @@ class Row:
     resource: str
     class_name: str
     forms: Mapping[str, Form]
+    stored: tuple[str, ...]
     key: tuple[str, ...]
     links: tuple[str, ...]
 
@@ -83,6 +85,7 @@ class Row:
             shape.resource,
             mapper.class_.__name__,
             forms={one: forms.of(column, outer=outer) for one, column in shape.columns.items()},
+            stored=shape.stored,
             key=shape.key,
             links=tuple(one.key for one in mapper.relationships if one.secondary is not None and not one.viewonly),
         )
@@ -113,7 +116,7 @@ class Row:
             properties = {name: self._before(name) for name in self.forms}
             found[f"{self.name}.before"] = {**_object(properties, needed=self.key), "description": _AS_IT_WAS}
         if changes:
-            found[f"{self.name}.changes"] = _object({name: self._change(name) for name in self.forms})
+            found[f"{self.name}.changes"] = _object({name: self._change(name) for name in self.stored})
         return found
 
     def data(self) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Row:
     def _example(self, type_: str, operation: str) -> dict[str, Any]:
         example = _example(type_, resource=self.resource, resource_id=self.id(), operation=operation, data=self.data())
         if operation == Operation.UPDATE:
-            changed = next((name for name in self.forms if name not in self.key), None)
+            changed = next((name for name in self.stored if name not in self.key), None)
             example["changes"] = {} if changed is None else {changed: self._changed(changed)}
         return example
 

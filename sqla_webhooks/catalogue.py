@@ -23,7 +23,7 @@ from sqla_webhooks.subscriptions import OPERATIONAL
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every event that can occur, in the order of resources, the webhooks' own last: what `print()` shows as a table."""
+    """Every event that can occur, by resource, the webhooks' own last: what `print()` shows as a table."""
 
     events: tuple[CatalogueEvent, ...]
 

@@ -96,11 +96,10 @@ class Forms:
     def _expression(self, column_type: TypeEngine[Any]) -> Form:
         """Its type is what SQLAlchemy thinks: a sum of integers may be a Decimal, and text longer than its parts."""
         form = self._typed(column_type)
-        if form in (INTEGER, NUMBER, DECIMAL):
+        schema = {key: one for key, one in form.schema.items() if key != "maxLength"}
+        if schema in _NUMBERS:
             return ANYTHING if self._is_encoded(Decimal) else _COMPUTED
-        if "maxLength" in form.schema:
-            return TEXT
-        return form if form in _SURE or "enum" in form.schema else ANYTHING
+        return replace(form, schema=schema) if schema in _SURE or "enum" in schema else ANYTHING
 
     def _typed(self, column_type: TypeEngine[Any]) -> Form:
         meant: TypeEngine[Any] = column_type._variant_mapping.get(self._dialect.name, column_type)  # noqa: SLF001  # nothing public tells
@@ -238,8 +237,9 @@ _KINDS: Mapping[type, Form] = {
     ),
 }
 
-#: What an expression of the type is for certain: reading it fails, or makes it so.
-_SURE = tuple(_KINDS[kind] for kind in (str, bool, datetime, date, UUID))
+#: What an expression of such a type may be as well; and those of which reading makes a value of the type, or fails.
+_NUMBERS = [one.schema for one in (INTEGER, NUMBER, DECIMAL)]
+_SURE = [_KINDS[kind].schema for kind in (str, bool, datetime, date, UUID)]
 _COMPUTED = Form({"type": ["number", "string", "null"], "pattern": _DECIMAL}, 2, 1)
 
 _BOUNDS: Mapping[str, type] = {
@@ -273,6 +273,7 @@ _NAMED: Mapping[str, tuple[Form, tuple[type, ...]]] = {
     "REGCLASS": (TEXT, ()),
     "REGCONFIG": (TEXT, ()),
     "JSONPATH": (_words("$.a", "$"), ()),
+    "JSON_PATH": (_words("$.a", "$"), ()),  # which psycopg calls it
     "POSTGRESQL BIT": (_BITS, ()),
     "MYSQL BIT": (INTEGER, ()),
     "MARIADB BIT": (INTEGER, ()),

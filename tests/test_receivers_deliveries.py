@@ -82,8 +82,8 @@ DIALECTS = {
 }
 
 #: Those that there are, and those of them that come in batches.
-SENT: tuple[str, ...] = ("standard",)
-BATCHED: tuple[str, ...] = ()
+SENT: tuple[str, ...] = tuple(DIALECTS)
+BATCHED: tuple[str, ...] = ("standard", "cloudevents")
 
 each = pytest.mark.parametrize("name", SENT)
 each_batched = pytest.mark.parametrize("name", BATCHED)

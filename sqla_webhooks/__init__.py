@@ -14,12 +14,13 @@ The way of the data:
     outbox/      every SQL statement on our tables (`models`)
     relay/       a background thread walks the rest of the path:
     coalesce     the changes of a transaction, each row's as one (`net`), become events
-    enrich/      the application adds to them
+    enrich/      the application adds to them, and `transitions` derives others from them
     delivery/    each is rendered, signed, sent, and what came of it recorded
 
 Beside it:
 
     plugin       install() and Webhooks put the parts together
+    telling      what the application tells itself: `domain` events, events by hand, and in which `context`
     endpoints    where events go, and `history`, what came of them: what people call (`given`, `asked`: with what)
     resources    mapped classes as the outside sees them, and `subscriptions` to them; `filters` say which of
                  their events, by `conditions`
@@ -103,8 +104,10 @@ from sqla_webhooks.signals import (
     enriching_for_endpoint,
     failed,
     oversized,
+    predicate_failed,
     unencodable,
 )
+from sqla_webhooks.transitions import Condition, changed
 
 __all__ = [
     "Answer",
@@ -116,6 +119,7 @@ __all__ = [
     "Clock",
     "CloudEvents",
     "CloudEventsBinary",
+    "Condition",
     "ConfigurationError",
     "ConnectFailed",
     "DatabaseBusy",
@@ -165,6 +169,7 @@ __all__ = [
     "WebhooksError",
     "WrongState",
     "__version__",
+    "changed",
     "dead",
     "delivered",
     "endpoint_disabled",
@@ -179,6 +184,7 @@ __all__ = [
     "install",
     "models",
     "oversized",
+    "predicate_failed",
     "unencodable",
     "verify",
 ]

@@ -8,20 +8,25 @@ begin and end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from sqla_webhooks import encoding
+from sqla_webhooks.audience import Audience
 from sqla_webhooks.events import Change, Event, Operation, OutboxRow
 from sqla_webhooks.ids import event_id
-from sqla_webhooks.net import Dated, net
+from sqla_webhooks.net import net
 
 
 def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]:
     """
     The events that *rows* amount to, in the order of the changes.
+
+    All events of a transaction have one context: what was said at any of its
+    flushes, the last of two that say different things. If changes are not
+    taken together, each has that of its own flush.
 
     Args:
         rows: Whole transactions, ordered by their numbers.
@@ -29,31 +34,36 @@ def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]
             event; if not, each becomes its own.
     """
     if not together:
-        dated: Iterable[Dated] = ((change, row.captured_at) for row in rows for change in row.changes)
-        return [_event(change, at) for change, at in dated]
+        return [_event(change, row.captured_at, row.context) for row in rows for change in row.changes]
     # Rows of one transaction need not be neighbours. Its last number says when it came (see `outbox.take`).
     last = {row.transaction: row.id for row in rows}
     whole = sorted(rows, key=lambda row: last[row.transaction])
-    return [
-        _event(change, at)
-        for _, group in groupby(whole, key=lambda row: row.transaction)
-        for change, at in net(list(group))
-    ]
+    transactions = (list(group) for _, group in groupby(whole, key=lambda row: row.transaction))
+    said = ((some, _said(some)) for some in transactions)
+    return [_event(change, at, context) for some, context in said for change, at in net(some)]
 
 
-def _event(change: Change, at: datetime) -> Event:
+def _said(rows: Iterable[OutboxRow]) -> Mapping[str, Any] | None:
+    """The contexts of a transaction's flushes as one; None if there is none."""
+    contexts = [row.context for row in rows if row.context is not None]
+    return {name: value for one in contexts for name, value in one.items()} if contexts else None
+
+
+def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> Event:
     changes = None
     if change.operation is Operation.UPDATE:
         changes = {
             key: {**({"from": change.previous[key]} if key in change.previous else {}), "to": change.data.get(key)}
             for key in change.changed
         }
+    name = event_id(at)
     return Event(
-        id=event_id(at),
-        type=f"{change.resource}.{change.operation.verb}",
+        id=name,
+        type=change.type or f"{change.resource}.{change.operation.verb}",
         timestamp=at,
         resource=change.resource,
-        resource_id=resource_id(change.identity),
+        # What is about no row is one of a kind: it waits for nothing, and nothing for it.
+        resource_id=resource_id(change.identity) if change.identity else name,
         operation=change.operation,
         data=change.data,
         changes=changes,
@@ -61,6 +71,11 @@ def _event(change: Change, at: datetime) -> Event:
         table=change.table,
         identity=change.identity,
         former_id=None if change.moved_from is None else resource_id(change.moved_from),
+        audience=Audience.ALL if change.tenant is None else Audience.TENANT,
+        tenant=change.tenant,
+        context=context,
+        row=change.row,
+        by_hand=change.by_hand,
     )
 
 

@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
-from sqla_webhooks import allowed
+from sqla_webhooks import allowed, context, domain
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.allowed import Network
 from sqla_webhooks.dialect import Dialect, checked
@@ -113,6 +113,8 @@ class Options(TypedDict, total=False):
     encoders: Encoders
     transform: Transform | None
     dialects: Several[Dialect]
+    domain_events: Mapping[str, type | None]
+    send_context: Several[str]
     capture: Literal["subscribed", "all"]
     capture_bulk: bool
     bulk_limit: int
@@ -175,6 +177,9 @@ class Settings:
             failed.
         dialects: Those of the application's own, for endpoints that name them; one that is called as one of ours
             replaces it.
+        domain_events: Types of what happens beside the changes of rows, such as "payment.captured", to the mapped class
+            that each is about, or None: what `emit()` may be given.
+        send_context: Names of what is said by `webhooks.context()` that stand in the body, under `context`.
         capture: "subscribed": a change is written to the outbox if an endpoint asks for its resource. "all": always,
             so that `webhooks.events` has the history of everything.
         capture_bulk: Whether bulk statements and the session's bulk methods are captured.
@@ -218,6 +223,8 @@ class Settings:
     encoders: Encoders = field(default_factory=dict)
     transform: Transform | None = None
     dialects: tuple[Dialect, ...] = ()
+    domain_events: Mapping[str, type | None] = field(default_factory=dict)
+    send_context: tuple[str, ...] = ()
     capture: Literal["subscribed", "all"] = "subscribed"
     capture_bulk: bool = True
     bulk_limit: int = 100_000
@@ -256,6 +263,8 @@ class Settings:
             "names": _names(self.names),
             "encoders": _encoders(self.encoders),
             "dialects": checked(_several(self, "dialects")),
+            "domain_events": domain.check(self.domain_events),
+            "send_context": context.check_names(_several(self, "send_context")),
         }
         if self.encryption_keys is not None:
             normal["encryption_keys"] = check_keys(self.encryption_keys)

@@ -62,6 +62,7 @@ __all__ = [
     "dumps",
     "encode",
     "loads",
+    "same",
     "type_name",
 ]
 
@@ -207,6 +208,11 @@ def loads(text: bytes | str) -> Any:
     64 bits into a float.
     """
     return json.loads(text)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values, which are JSON, are equal as such: Python alone would call 1 and true equal."""
+    return bool(one == other) and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def type_name(kind: type) -> str:

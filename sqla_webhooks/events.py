@@ -90,6 +90,11 @@ class Change:
         table: The row's table: it keeps the rows of two classes of one name apart.
         links: Many-to-many relationship to the identities of the rows linked and unlinked: `{"added": [...],
             "removed": [...]}`, of which neither need be there.
+        type: Of what was emitted: the event's type. Empty for all else, of which the operation says it.
+        tenant: Whose it is, said by the application; None if it was not.
+        row: Of what was emitted about a row with other data than the row's: the row's captured attributes, for whoever
+            works out whose it is. Never part of the body.
+        by_hand: Whether somebody has asked for it to be told of, though nothing was done to the row.
     """
 
     resource: str
@@ -101,21 +106,32 @@ class Change:
     moved_from: tuple[Any, ...] | None = None
     table: str = ""
     links: Links = field(default_factory=dict)
+    type: str = ""
+    tenant: str | None = None
+    row: dict[str, Any] | None = None
+    by_hand: bool = False
+
+    @property
+    def is_net(self) -> bool:
+        """Whether it counts among the changes of its row: not what is told of while nothing was done to one."""
+        return self.operation in CHANGES and not self.by_hand
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """
-    The changes of one flush, as they were written beside it.
+    The changes of one flush, as they were written beside it; or what was emitted, or asked for by hand.
 
     Attributes:
         transaction: The same for every flush of one transaction.
+        context: What the application said of the circumstances, in the thread of the flush; None for nothing.
     """
 
     id: int
     transaction: str
     captured_at: datetime
     changes: tuple[Change, ...]
+    context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,10 @@ class Event:
             the body.
         former_id: The `resource_id` before, where the primary key has changed. Not part of the body.
         audience, tenant: Whom it may reach. Not part of the body.
-        context: What the application said of the change's circumstances; None for nothing.
+        context: What the application said of the change's circumstances; None for nothing. Of what stands here, the
+            body has only what `send_context` names.
+        row: The row's captured attributes, where `data` is what was emitted instead. Not part of the body.
+        by_hand: Whether somebody has asked for it, though nothing was done to the row. Not part of the body.
         truncated: Whether only the key is in `data`, since the body would have been too large.
         gone: Whether only the key is in `data`, since the row was to be sent as it is now, and is there no more.
     """
@@ -152,6 +171,8 @@ class Event:
     audience: Audience = Audience.ALL
     tenant: str | None = None
     context: Mapping[str, Any] | None = None
+    row: dict[str, Any] | None = None
+    by_hand: bool = False
     truncated: bool = False
     gone: bool = False
 

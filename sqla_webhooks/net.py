@@ -7,7 +7,6 @@ each is told of once. No database and no clock.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,12 +29,19 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
     insert of one key is an update; a value set and set back is no change. A
     key is given up before another row takes it; rows that have handed their
     keys around in a circle were updated, each key where it stands.
+
+    What was emitted, or asked for by hand, is no change, and is told of each
+    time: after all rows that were told of before it, in their net changes;
+    before those that were not, be it since they have another key by then.
     """
-    story = _Story()
+    story, aside = _Story(), []
     for row in rows:
         for change in row.changes:
-            story.tell(change, row.captured_at)
-    return [(told.change, told.at) for told in _in_order(story.end())]
+            if change.is_net:
+                story.tell(change, row.captured_at)
+            else:
+                aside.append(_Told(change, row.captured_at, story.next_turn()))
+    return [(told.change, told.at) for told in _with(aside, _in_order(story.end()))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,15 +73,19 @@ class _Story:
     gone: dict[Place, _Told] = field(default_factory=dict)
     turn: int = 0
 
-    def tell(self, change: Change, at: datetime) -> None:
+    def next_turn(self) -> int:
         self.turn += 1
+        return self.turn
+
+    def tell(self, change: Change, at: datetime) -> None:
+        turn = self.next_turn()
         place = _place(change, change.moved_from or change.identity)
         before = None
         if change.operation is not Operation.CREATE:
             before = self.here.pop(place, None) or self.gone.pop(place, None)
         result = change if before is None else _merge(before.change, change)
         if result is not None:
-            self._put(_Told(result, at, self.turn), before)
+            self._put(_Told(result, at, turn), before)
 
     def _put(self, now: _Told, before: _Told | None) -> None:
         end = now.end
@@ -115,6 +125,16 @@ def _in_order(rows: Sequence[_Told]) -> list[_Told]:
         leaving.pop(told.start, None)
         ordered += reversed(chain) if giver is None else _in_place(chain)
     return ordered
+
+
+def _with(aside: Sequence[_Told], rows: Sequence[_Told]) -> list[_Told]:
+    """*rows* and what is no change, each behind all rows whose turn came before its own."""
+    waiting, reverse = list(aside), []
+    for told in reversed(rows):
+        while waiting and waiting[-1].turn > told.turn:
+            reverse.append(waiting.pop())
+        reverse.append(told)
+    return [*waiting, *reversed(reverse)]
 
 
 def _in_place(circle: Sequence[_Told]) -> Iterable[_Told]:
@@ -173,7 +193,7 @@ def _replaced(first: Change, then: Change) -> Change:
     """A delete and what stands under its key now: an update."""
     unknown = first.changed
     changed = tuple(
-        key for key in then.data if key in unknown or not _same(first.data.get(key, _ABSENT), then.data[key])
+        key for key in then.data if key in unknown or not encoding.same(first.data.get(key, _ABSENT), then.data[key])
     )
     previous = {key: first.data[key] for key in changed if key in first.data and key not in unknown}
     links = _linked(first, then)
@@ -224,7 +244,8 @@ def _without_reverted(change: Change) -> Change | None:
     """An update without the values that came back to what they were; None if none is left."""
     if change.operation is not Operation.UPDATE:
         return change
-    changed = tuple(key for key in change.changed if not _same(change.previous.get(key, _ABSENT), change.data.get(key)))
+    before, after = change.previous, change.data
+    changed = tuple(key for key in change.changed if not encoding.same(before.get(key, _ABSENT), after.get(key)))
     if not changed and change.moved_from is None and not change.links:
         return None
     previous = {key: old for key, old in change.previous.items() if key in changed}
@@ -232,8 +253,3 @@ def _without_reverted(change: Change) -> Change | None:
 
 
 _ABSENT = object()
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Equal as JSON: Python alone would call 1 and true equal."""
-    return bool(old == new) and json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)

@@ -18,12 +18,15 @@ from sqlalchemy.sql.base import ExecutableOption
 from sqla_webhooks import signals, subscriptions
 from sqla_webhooks.async_sessions import AsyncBind, AsyncFactory
 from sqla_webhooks.capture.bulk import Bulk
+from sqla_webhooks.capture.by_hand import ByHand
+from sqla_webhooks.capture.emission import Emission
 from sqla_webhooks.capture.factory import Factory, Listened
 from sqla_webhooks.capture.interest import Interest
 from sqla_webhooks.capture.listen import Capture
 from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.catalogue import Catalogue, catalogue
 from sqla_webhooks.config import Options, Settings
+from sqla_webhooks.context import Circumstances
 from sqla_webhooks.custody import Custody
 from sqla_webhooks.delivery import sign
 from sqla_webhooks.delivery.announce import Announcer
@@ -34,6 +37,7 @@ from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
+from sqla_webhooks.domain import Domain
 from sqla_webhooks.encoding import Encoding, type_name
 from sqla_webhooks.endpoints import Effects, Endpoints
 from sqla_webhooks.enrich.enricher import (
@@ -60,7 +64,9 @@ from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
+from sqla_webhooks.telling import Telling
 from sqla_webhooks.terms import Rules
+from sqla_webhooks.transitions import Transitions
 from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -128,7 +134,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class Webhooks:
+class Webhooks(Telling):
     """
     One installation: what `install()` returns.
 
@@ -166,10 +172,16 @@ class Webhooks:
             "enriching_for_endpoint", "`enriching_for_endpoint`, for one installation."
         )
         self._dialects = Dialects.of(settings.dialects)
-        self._interest = Interest(settings.clock, everything=settings.capture == "all")
+        self._domain = Domain(settings.domain_events)
+        self._transitions = Transitions(self._resources, self._domain, encoding=self._encoding)
+        self._circumstances = Circumstances()
+        self._interest = Interest(settings.clock, everything=settings.capture == "all", derived=self._transitions.types)
         self._policy = EgressPolicy.of(settings)
         self._thread = self._make_thread()
+        self._recorder = self._make_recorder()
         self._capture = self._make_capture(factory.listened)
+        self._emission = Emission(self._recorder, self._database, self._domain, self._capture.hears)
+        self._by_hand = ByHand(self._recorder, database=self._database, wake=self._thread.wake)
         self.endpoints = self._make_endpoints()
         self.events = Events(self._database, clock=settings.clock, due=self._thread.ring)
         self.deliveries = Deliveries(self._database, clock=settings.clock, due=self._thread.ring)
@@ -322,12 +334,19 @@ class Webhooks:
             signals=(signals.enriching_for_endpoint, self._enriching_for_endpoint),
             encoding=self._encoding,
         )
-        rendering = Rendering(database, self._resources, encoding=self._encoding, limit=settings.payload_limit)
+        rendering = Rendering(
+            database,
+            self._resources,
+            encoding=self._encoding,
+            limit=settings.payload_limit,
+            send_context=settings.send_context,
+        )
         return Steps(
             keep_fresh=self._interest.keep_fresh,
             lead=Lead(database),
             wanted=self._resources.wanted,
             enrich=enrichment.enrich,
+            derive=self._transitions.derive,
             rendering=rendering,
             publication=publication,
             tailor=Tailor(
@@ -355,16 +374,19 @@ class Webhooks:
             announcer=announcer,
         )
 
-    def _make_capture(self, listened: Listened) -> Capture:
-        recorder = Recorder(
+    def _make_recorder(self) -> Recorder:
+        return Recorder(
             database=self._database,
             served=self._factory.serves,
             resources=self._resources,
             interest=self._interest,
             clock=self.settings.clock,
             encoding=self._encoding,
+            circumstances=self._circumstances,
         )
-        settings = self.settings
+
+    def _make_capture(self, listened: Listened) -> Capture:
+        settings, recorder = self.settings, self._recorder
         skip = settings.beyond_bulk_limit == "skip"
         bulk = Bulk(recorder, limit=settings.bulk_limit, skip=skip) if settings.capture_bulk else None
         return Capture(listened, recorder=recorder, bulk=bulk, wake=self._thread.wake)
@@ -373,7 +395,7 @@ class Webhooks:
         rules = Rules(
             check_url=self._policy.check_url,
             check_events=lambda patterns: subscriptions.check(
-                patterns, self._resources.names(), never=self._resources.never()
+                patterns, self._resources.names(), never=self._resources.never(), domain=self._domain
             ),
             check_dialect=self._dialects.check_name,
             check_batch=self._dialects.check_batch,

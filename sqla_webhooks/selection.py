@@ -43,7 +43,7 @@ class Entries:
                 classes.append(one)
             elif isinstance(one, tuple) and one and isinstance(one[0], type) and mappers.is_mapped(one[0]):
                 operations.append((one[0], declared.operations(one[1:], f"{setting}, at {one[0].__qualname__},")))
-            elif (attribute := _attribute(one)) is not None:
+            elif (attribute := attribute_named(one)) is not None:
                 attributes.add(attribute)
             else:
                 message = (
@@ -104,7 +104,7 @@ class Selection:
         return True if self.include.names(cls, name) else None
 
 
-def _attribute(one: Any) -> tuple[type, str] | None:
+def attribute_named(one: Any) -> tuple[type, str] | None:
     """The class and the name of what can be sent; a synonym stands for its column."""
     if not isinstance(one, QueryableAttribute):
         return None

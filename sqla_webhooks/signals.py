@@ -105,6 +105,18 @@ enricher_failed: Signal = Signal(
     """,
 )
 
+predicate_failed: Signal = Signal(
+    "predicate_failed",
+    """
+    Sent when the predicate of a declared transition raised, or returned
+    neither True nor False; no event comes of it.
+
+    Sender: the mapped class of the row. `predicate`: what failed; `type`: the
+    type of the event that would have come; `event`: the `Event` of the row;
+    `error`: the exception. Runs in the relay's thread.
+    """,
+)
+
 unencodable: Signal = Signal(
     "unencodable",
     """

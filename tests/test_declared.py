@@ -226,7 +226,7 @@ def test_a_subscription_to_what_is_left_out_is_refused(base: Any, installed: Ins
         webhooks.endpoints.create("http://127.0.0.1/", events=["person.deleted"])
     assert str(caught.value) == (
         "'person.deleted' can match nothing: that operation of the class is left out; "
-        "Known: person.created, person.updated"
+        "Known: person.created, person.updated, person.read"
     )
     webhooks.endpoints.create("http://127.0.0.1/", events=["person.created", "*.deleted", "person.*"])
 

@@ -103,7 +103,7 @@ def test_a_bad_secret_is_refused_and_not_repeated(webhooks: Webhooks) -> None:
         (["ord*"], "not a subscription pattern"),
         ([""], "not a subscription pattern"),
         ([None], "not a subscription pattern"),
-        (["order.paid"], "no change is called 'paid'"),
+        (["order.paid"], "no event of 'order' is called 'paid'"),
         (["orders.created"], "did you mean 'order.created'"),
         (["*.create"], "did you mean '.*.created'"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
@@ -8,16 +9,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sqla_webhooks.errors import InvalidSubscription
-from sqla_webhooks.subscriptions import Patterns, check
+from sqla_webhooks.errors import ConfigurationError, InvalidSubscription
+from sqla_webhooks.subscriptions import Patterns, check, check_type
 
 RESOURCES = ("customer", "order", "order_line", "Order2")
 VERBS = ("created", "updated", "deleted")
 
 checked = settings(deadline=None, max_examples=200)
 
-resources = st.sampled_from(RESOURCES)
-verbs = st.sampled_from(VERBS)
+#: What is told of rows without their having changed, and what else happens: to what is a resource, and to what is not.
+DOMAIN = ("order.paid", "payment.captured", "payment.failed")
+
+resources = st.sampled_from((*RESOURCES, "payment"))
+verbs = st.sampled_from((*VERBS, "read", "paid", "captured"))
 patterns = st.one_of(
     st.just("*"),
     resources.map("{}.*".format),
@@ -83,7 +87,8 @@ def test_order_and_repetition_do_not_matter_to_a_set(given_patterns: list[str]) 
 @given(st.lists(patterns, min_size=1))
 def test_good_patterns_come_back_in_order_each_once(given_patterns: list[str]) -> None:
     expected = [pattern for at, pattern in enumerate(given_patterns) if pattern not in given_patterns[:at]]
-    assert check(given_patterns, RESOURCES) == tuple(expected)
+    happens = [f"{resource}.{verb}" for resource in (*RESOURCES, "payment") for verb in ("paid", "captured")]
+    assert check(given_patterns, (*RESOURCES, "payment"), domain=happens) == tuple(expected)
 
 
 @checked
@@ -108,6 +113,70 @@ def message(given_patterns: Any, known: Iterable[str] = RESOURCES) -> str:
     with pytest.raises(InvalidSubscription) as caught:
         check(given_patterns, list(known))
     return str(caught.value)
+
+
+# --------------------------------------------------------------------------- domain events
+
+
+def types_there_are() -> list[str]:
+    return [*(f"{resource}.{verb}" for resource in RESOURCES for verb in (*VERBS, "read")), *DOMAIN]
+
+
+@checked
+@given(patterns)
+@example("payment.*")
+@example("payment.created")
+@example("*.captured")
+@example("*.read")
+def test_what_is_accepted_is_what_matches_an_event_that_there_is(pattern: str) -> None:
+    try:
+        check([pattern], RESOURCES, domain=DOMAIN)
+        accepted = True
+    except InvalidSubscription:
+        accepted = False
+    assert accepted is any(fnmatchcase(one, pattern) for one in types_there_are())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("payment.captred", "no event of 'payment' is called 'captred'; did you mean 'payment.captured'? "),
+        (
+            "payment.created",
+            "no event of 'payment' is called 'created'; did you mean 'payment.captured'? Known: captured, failed",
+        ),
+        ("paymnt.captured", "called 'paymnt'; did you mean 'payment.captured'? Known: Order2, customer, order, "),
+        ("orders.captured", "no captured class is called 'orders'; Known: "),
+        (
+            "order.captured",
+            "of 'order' is called 'captured'; did you mean 'payment.captured'? Known: created, updated, ",
+        ),
+        ("*.capture", "no event is called 'capture'; did you mean '*.captured'? "),
+        ("order.pay", "did you mean 'order.paid'? Known: created, updated, deleted, read, paid"),
+    ],
+)
+def test_what_is_refused_is_told_of_the_domain_events_too(wrong: str, says: str) -> None:
+    with pytest.raises(InvalidSubscription) as caught:
+        check([wrong], RESOURCES, domain=DOMAIN)
+    assert says in str(caught.value)
+
+
+@checked
+@given(st.text("ab._- é", max_size=6) | st.sampled_from(["payment.captured", "a.read", "x.created", "delivery.dead"]))
+@example("payment.captured")
+@example("a.read")
+@example("delivery.dead")
+@example(f"{'a' * 201}.b")
+@example(f"a.{'b' * 249}")
+def test_a_type_is_two_words_that_nothing_else_is_called_by(type_: str) -> None:
+    formed = re.fullmatch(r"[A-Za-z0-9_]{1,200}\.[A-Za-z0-9_]+", type_) is not None and len(type_) <= 250
+    taken = type_.endswith((".created", ".updated", ".deleted", ".read")) or type_ == "delivery.dead"
+    if formed and not taken:
+        assert check_type(type_, "here") == type_
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        check_type(type_, "here")
+    assert str(refused.value).startswith(f"here has {type_!r}: ")
 
 
 def test_text_instead_of_a_list_is_refused() -> None:
@@ -152,7 +221,7 @@ def test_a_malformed_pattern_is_refused_and_shown(malformed: Any) -> None:
 
 def test_an_unknown_verb_is_refused_with_the_known_ones() -> None:
     assert message(["order.paid"]) == (
-        "'order.paid' can match nothing: no change is called 'paid'; Known: created, updated, deleted"
+        "'order.paid' can match nothing: no event of 'order' is called 'paid'; Known: created, updated, deleted, read"
     )
 
 

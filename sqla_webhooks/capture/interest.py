@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.outbox import subscribed
+from sqla_webhooks.resources import Shape
 from sqla_webhooks.subscriptions import Patterns
 
 #: Seconds for which what is remembered is believed: a subscription made in
@@ -36,12 +38,23 @@ class Interest:
     Read in the application's threads, refreshed there and in the relay's. All
     that is known is one value, replaced as a whole, so there is no lock: of two
     looks that end at once the older may be kept, which is as old as it says.
+
+    Args:
+        everything: Whether everything is captured, whoever has asked for it.
+        derived: The types of the events that are derived from changes of a class's rows.
     """
 
-    def __init__(self, clock: Clock, *, everything: bool) -> None:
+    def __init__(
+        self, clock: Clock, *, everything: bool, derived: Callable[[type], Collection[str]] = lambda _model: ()
+    ) -> None:
         self._clock = clock
         self._everything = everything
+        self._derived = derived
         self._known = _Known()
+
+    def wants(self, shape: Shape, patterns: Patterns) -> bool:
+        """Whether any event of a change of such a row is asked for by *patterns*, or any that is derived from one."""
+        return patterns.want(shape.resource) or any(map(patterns.match, self._derived(shape.mapper.class_)))
 
     @property
     def patterns(self) -> Patterns:

@@ -71,10 +71,13 @@ class Capture:
             self._methods.unwrap()
         self._listeners.remove(timeout)
 
+    def hears(self, session: Session) -> bool:
+        """Whether it is one of the sessions that are listened to."""
+        return session is self._listened or (isinstance(self._listened, type) and isinstance(session, self._listened))
+
     def endpoints_being_written(self, session: Session, connection: Connection) -> None:
         """Endpoints are written on *connection*, in the transaction that *session* is in; they count in it at once."""
-        heard = session is self._listened or (isinstance(self._listened, type) and isinstance(session, self._listened))
-        if heard:
+        if self.hears(session):
             self._recorder.transaction(session).endpoints_on = connection
         else:  # nobody tells us when it ends
             self._recorder.interest.forget_age()
@@ -120,7 +123,7 @@ class Capture:
             return {}, None
 
         def wanted(shape: Shape) -> bool:
-            return own or patterns.want(shape.resource)
+            return own or interest.wants(shape, patterns)
 
         def noted(mapper: Mapper[Any]) -> Plan | None:
             shape = recorder.shape(session, mapper)

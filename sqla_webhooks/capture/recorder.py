@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.references import References
 from sqla_webhooks.capture.runs import Found
 from sqla_webhooks.capture.unseen import Unseen
+from sqla_webhooks.context import Circumstances
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import OutboxWriteError
 from sqla_webhooks.outbox import sheet
@@ -72,6 +73,7 @@ class Recorder:
         database: Where our tables are. What is written to another is not captured here.
         served: Whether another installation captures what these sessions write there.
         encoding: How values are written as JSON.
+        circumstances: What the application says of them.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Recorder:
         interest: Interest,
         clock: Clock,
         encoding: Encoding,
+        circumstances: Circumstances,
     ) -> None:
         self.interest = interest
         self.resources = resources
@@ -92,6 +95,7 @@ class Recorder:
         self._served = served
         self._clock = clock
         self._encoding = encoding
+        self._circumstances = circumstances
         #: Under which `Session.info` has our `Transaction`.
         self._key = f"sqla_webhooks.{secrets.token_hex(8)}"
         self._plans: dict[Shape, Plan] = {}
@@ -125,6 +129,11 @@ class Recorder:
             self.interest.forget_age()
         return bool(ended.id) or ended.endpoints_on is not None
 
+    def has_written(self, session: Session) -> bool:
+        """Whether anything was recorded of the transaction that *session* is in."""
+        current: Transaction | None = session.info.get(self._key)
+        return current is not None and bool(current.id)
+
     # ------------------------------------------------------------------ what is wanted
 
     def subscribed(self, session: Session, mappers: Iterable[Mapper[Any]], *, first: bool = False) -> Patterns:
@@ -139,18 +148,35 @@ class Recorder:
         Raises:
             OutboxWriteError: It cannot be known.
         """
-        transaction = self.transaction(session)
-        connection = transaction.endpoints_on
-        if connection is None and self.interest.fresh:
-            return self.interest.patterns
+        if (known := self.known(session)) is not None:
+            return known
         touched = next((shape for mapper in mappers if (shape := self.shape(session, mapper)) is not None), None)
         if touched is None:
             return _NOTHING
-        as_of = UNDATED
+        return self.look(session, binds.writing(session, touched.mapper), first=first)
+
+    def known(self, session: Session) -> Patterns | None:
+        """What is subscribed to in the eyes of the transaction, if that is known without a look."""
+        fresh = self.transaction(session).endpoints_on is None and self.interest.fresh
+        return self.interest.patterns if fresh else None
+
+    def look(self, session: Session, bind_arguments: Mapping[str, Any], *, first: bool = False) -> Patterns:
+        """
+        What is subscribed to in the eyes of the transaction, looked up where the database says it.
+
+        Args:
+            bind_arguments: Of the bind on which is written.
+            first: As for `subscribed()`.
+
+        Raises:
+            OutboxWriteError: It cannot be known.
+        """
+        transaction = self.transaction(session)
+        connection, as_of = transaction.endpoints_on, UNDATED
         if connection is None:
-            connection = session.connection(bind_arguments=binds.writing(session, touched.mapper))
+            connection = session.connection(bind_arguments=dict(bind_arguments))
             # A session that was bound to a connection may have joined a transaction that is older than its own.
-            if not isinstance(session.get_bind(**binds.writing(session, touched.mapper)), Connection):
+            if not isinstance(session.get_bind(**bind_arguments), Connection):
                 as_of = transaction.begun_at
         if first:
             self.take_write_lock(connection)
@@ -182,7 +208,7 @@ class Recorder:
     def wanted(self, session: Session, mapper: Mapper[Any], patterns: Patterns) -> Plan | None:
         """How a class is captured; None if nobody wants it."""
         shape = self.shape(session, mapper)
-        return self.plan(shape) if shape is not None and patterns.want(shape.resource) else None
+        return self.plan(shape) if shape is not None and self.interest.wants(shape, patterns) else None
 
     def _is_here(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether the rows of a class are in the database of our tables. Told once, if not."""
@@ -221,13 +247,26 @@ class Recorder:
                 connection = session.connection(bind_arguments=binds.writing(session, shape.mapper))
                 of_shape[shape] = runs.setdefault(connection, [])
             of_shape[shape].append(run)
-        transaction = self.transaction(session)
-        transaction.id = transaction.id or secrets.token_hex(16)
         for connection, some in runs.items():
-            with self._database.schema_of_ours(connection):
-                write(
-                    connection, some, transaction=transaction.id, captured_at=self._clock.now(), encoding=self._encoding
-                )
+            self.write_on(connection, some, transaction=self.transaction(session))
+
+    def write_on(self, connection: Connection, runs: Sequence[sheet.Run], *, transaction: Transaction) -> None:
+        """
+        One outbox row, with what is said of the circumstances.
+
+        Raises:
+            OutboxWriteError: The database refused.
+        """
+        transaction.id = transaction.id or secrets.token_hex(16)
+        with self._database.schema_of_ours(connection):
+            write(
+                connection,
+                runs,
+                transaction=transaction.id,
+                captured_at=self._clock.now(),
+                encoding=self._encoding,
+                context=self._circumstances.text,
+            )
 
     def take_write_lock(self, connection: Connection) -> None:
         """On SQLite, before a transaction reads for us what it will write."""

@@ -34,7 +34,13 @@ def read(session: Session, shape: Shape, *, wanted: Mapping[Identity, T]) -> Ite
     Raises:
         DBAPIError: The database failed.
     """
-    connection = session.connection(bind_arguments=binds.writing(session, shape.mapper))
+    yield from read_on(session.connection(bind_arguments=binds.writing(session, shape.mapper)), shape, wanted=wanted)
+
+
+def read_on(
+    connection: Connection, shape: Shape, *, wanted: Mapping[Identity, T]
+) -> Iterator[tuple[T, dict[str, Any]]]:
+    """The same on any connection."""
     for some in chunks(list(wanted), width=len(shape.key)):
         rows = _rows(connection, shape, identities=some)
         if len(rows) == len(some) == 1:  # whatever the database has made of the key: "5" may have become 5

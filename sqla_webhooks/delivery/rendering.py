@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from sqla_webhooks import context
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.thin import thinned
 from sqla_webhooks.dialect import Dialect
@@ -29,13 +30,23 @@ class Rendering:
 
     Args:
         limit: Bytes that a body may have; None for as many as the database takes.
+        send_context: What of an event's context is in its body, by name.
     """
 
-    def __init__(self, database: Database, resources: Resources, *, encoding: Encoding, limit: int | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        resources: Resources,
+        *,
+        encoding: Encoding,
+        limit: int | None,
+        send_context: Collection[str] = (),
+    ) -> None:
         self._database = database
         self._resources = resources
         self._encoding = encoding
         self._limit = sys.maxsize if limit is None else limit
+        self._send_context = send_context
 
     @property
     def limit(self) -> int:
@@ -69,10 +80,11 @@ class Rendering:
         return body if len(body) <= self.limit else self._thin(event, dialect)
 
     def _message(self, event: Event, limit: int) -> Message:
-        body = _STANDARD.body(event, dumps=self._encoding.dumps)
+        shown = replace(event, context=context.sent(event.context, self._send_context))
+        body = _STANDARD.body(shown, dumps=self._encoding.dumps)
         if len(body) <= limit:
             return Message(event, body)
-        return Message(event, self._thin(event, _STANDARD), whole=body)
+        return Message(event, self._thin(shown, _STANDARD), whole=body)
 
     def _thin(self, event: Event, dialect: Dialect) -> bytes:
         key = self._resources.key(event.resource, event.table)

@@ -67,7 +67,7 @@ class Enrichment:
             return enriched
         by_class: dict[tuple[str, str], list[int]] = {}
         for place, event in enumerate(enriched):
-            if event.operation is not Operation.DELETE:
+            if event.operation is not Operation.DELETE and event.row is None:  # else its data is not that of a row
                 by_class.setdefault((event.resource, event.table), []).append(place)
         for (resource, table), places in by_class.items():
             mapper = self._resources.mapper(resource, table)

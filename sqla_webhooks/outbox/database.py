@@ -37,6 +37,8 @@ P = ParamSpec("P")
 
 _SCHEMAS = "schema_translate_map"
 
+_CREATE = "webhooks.endpoints.create(..., session=session)"
+
 #: Bound parameters in one IN list: SQLite before 3.32 takes 999 in a statement.
 _PARAMETERS = 500
 
@@ -206,17 +208,20 @@ class Database:
             return False
         return True
 
-    def of_session(self, session: Session) -> Connection:
+    def of_session(self, session: Session, *, call: str = _CREATE) -> Connection:
         """
         The connection on which *session* is in its transaction.
+
+        Args:
+            call: What the caller has called, for the message.
 
         Raises:
             ConfigurationError: The session is bound to another database.
         """
-        _check_session(session)
+        check_session(session, call=call)
         bind = self.engine if session.bind is None else session.get_bind()
         if bind.dialect.is_async and not in_greenlet():
-            raise ConfigurationError(_RUN_SYNC)
+            raise ConfigurationError(_run_sync(call))
         connection = session.connection(bind_arguments={"bind": bind})
         if not self.holds(connection):
             message = (
@@ -336,10 +341,10 @@ def _look(guard: Guard | None, connection: Connection, *, theirs: bool) -> Abstr
     return nullcontext() if guard is None else guard.look(connection, theirs=theirs)
 
 
-_RUN_SYNC = (
-    "session is an async session's: call this where it is at work, "
-    "await session.run_sync(lambda session: webhooks.endpoints.create(..., session=session))"
-)
+def _run_sync(call: str) -> str:
+    return (
+        f"session is an async session's: call this where it is at work, await session.run_sync(lambda session: {call})"
+    )
 
 
 def same_database(one: Engine, other: Engine) -> bool:
@@ -355,9 +360,15 @@ def _place(url: URL) -> URL:
     return url.set(drivername=url.get_backend_name())
 
 
-def _check_session(given: Any) -> None:
+def check_session(given: Any, *, call: str) -> None:
+    """
+    Whether it is a session of the plain kind.
+
+    Raises:
+        ConfigurationError: It is not; the message says how *call* is made with an async one.
+    """
     if async_sessions.is_session(given) or async_sessions.is_scope(given):
-        raise ConfigurationError(_RUN_SYNC)
+        raise ConfigurationError(_run_sync(call))
     if not isinstance(given, Session):
         message = f"session is {type(given).__name__}: give the session of whose transaction it shall be part"
         raise ConfigurationError(message)

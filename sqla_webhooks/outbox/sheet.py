@@ -9,7 +9,9 @@ done, of an update the old values of what changed, and the values of the
 layout's attributes. If there is more to say, the letter is a capital, and an
 object comes after it: `unknown`, what changed from a value that is not known;
 `moved_from`, the key before; `identity`, if it is not what stands under the
-attributes of the key; `links`.
+attributes of the key; `links`; `by_hand`. What was emitted has the letter `E`,
+and in its object the `type`, the `tenant` if one was said, and the `row` if its
+values are not the row's.
 """
 
 from __future__ import annotations
@@ -21,9 +23,14 @@ from typing import Any, TypeAlias
 from sqla_webhooks.encoding import Encoding, Key, loads
 from sqla_webhooks.events import Change, Operation
 
-CREATED, UPDATED, DELETED = "c", "u", "d"
+CREATED, UPDATED, DELETED, EMITTED = "c", "u", "d", "e"
 
-LETTERS = {Operation.CREATE: CREATED, Operation.UPDATE: UPDATED, Operation.DELETE: DELETED}
+LETTERS = {
+    Operation.CREATE: CREATED,
+    Operation.UPDATE: UPDATED,
+    Operation.DELETE: DELETED,
+    Operation.EMIT: EMITTED,
+}
 _OPERATIONS = {letter: operation for operation, letter in LETTERS.items()}
 
 
@@ -58,6 +65,10 @@ def run_of(change: Change) -> Run:
         more["moved_from"] = parts(change.moved_from)
     if change.links:
         more["links"] = change.links
+    if change.by_hand:
+        more["by_hand"] = True
+    said = {"type": change.type or None, "tenant": change.tenant, "row": change.row}
+    more.update((name, value) for name, value in said.items() if value is not None)
     letter = LETTERS[change.operation]
     previous = [change.previous] if letter == UPDATED else []
     return layout, [[letter.upper(), more, *previous, *change.data.values()]]
@@ -126,4 +137,8 @@ def _change(layout: Layout, packed: Packed) -> Change:
         changed=(*previous, *more.get("unknown", ())),
         moved_from=None if moved_from is None else tuple(moved_from),
         links=more.get("links", {}),
+        type=more["type"] if operation is Operation.EMIT else "",
+        tenant=more.get("tenant"),
+        row=more.get("row"),
+        by_hand=more.get("by_hand", False),
     )

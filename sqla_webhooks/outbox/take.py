@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from sqla_webhooks import models
+from sqla_webhooks.encoding import loads
 from sqla_webhooks.events import OutboxRow
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.database import chunks
@@ -20,7 +21,9 @@ _outbox = models.outbox
 BYTES = 16 * 1024 * 1024
 
 _SIZES = select(_outbox.c.id, func.length(_outbox.c.changes).label("size")).order_by(_outbox.c.id)
-_ROWS = select(_outbox.c.id, _outbox.c.transaction_id, _outbox.c.captured_at, _outbox.c.changes).order_by(_outbox.c.id)
+_ROWS = select(
+    _outbox.c.id, _outbox.c.transaction_id, _outbox.c.captured_at, _outbox.c.changes, _outbox.c.context
+).order_by(_outbox.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,9 @@ class _Reader:
     def _row(self, found: Any) -> OutboxRow | None:
         try:
             changes = tuple(sheet.read(found.changes))
+            context = None if found.context is None else loads(found.context)
         except (ValueError, TypeError, LookupError, AttributeError):
             self.unreadable.add(found.id)
             self._spoilt.add(found.transaction_id)
             return None
-        return OutboxRow(found.id, found.transaction_id, found.captured_at, changes)
+        return OutboxRow(found.id, found.transaction_id, found.captured_at, changes, context)

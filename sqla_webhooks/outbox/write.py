@@ -30,6 +30,7 @@ def write(
     transaction: str,
     captured_at: datetime,
     encoding: Encoding,
+    context: str | None = None,
 ) -> None:
     """
     Write changes beside the rows that changed.
@@ -38,12 +39,18 @@ def write(
     of its flush. The changes' values need not be JSON yet: they are encoded
     here.
 
+    Args:
+        context: What was said of the circumstances, as JSON.
+
     Raises:
         OutboxWriteError: The database refused; the flush must fail with it.
     """
+    common = {"transaction_id": transaction, "captured_at": captured_at}
+    if context is not None:
+        common["context"] = context
     try:
         rows = [
-            {"transaction_id": transaction, "captured_at": captured_at, "changes": text}
+            {**common, "changes": text}
             for piece in sheet.pieces(runs, CHANGES_PER_ROW)
             for text in _texts(connection, piece, encoding=encoding)
         ]
@@ -64,7 +71,7 @@ def _texts(connection: Connection, piece: Sequence[sheet.Run], *, encoding: Enco
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    return len(row["changes"]) + BESIDE_ROW
+    return len(row["changes"]) + len(row.get("context", "")) + BESIDE_ROW
 
 
 def take_write_lock(connection: Connection) -> None:

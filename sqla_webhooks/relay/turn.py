@@ -1,5 +1,8 @@
 """
-The relay's path, once through: take, coalesce, leave out, enrich, fan out, allot, claim, send, record; and the upkeep.
+The relay's path, once through.
+
+Take, coalesce, leave out, enrich, derive, fan out, allot, claim, send, record;
+and the upkeep.
 
 No step calls the next; they are all called here. Each database step is one
 short transaction of its own, and none is open while an enricher's code, a
@@ -88,12 +91,14 @@ class Steps:
     Attributes:
         wanted: Leaves out the events that were not asked for.
         enrich: Adds to events what the application's enrichers say.
+        derive: Adds the events that follow from others, by the transitions that are declared.
     """
 
     keep_fresh: KeepFresh
     lead: Lead
     wanted: Callable[[Iterable[Event]], list[Event]]
     enrich: Callable[[Sequence[Event]], list[Event]]
+    derive: Callable[[Iterable[Event]], list[Event]]
     rendering: Rendering
     publication: Publication
     tailor: Tailor
@@ -140,7 +145,7 @@ class Relay:
         try:
             batch, leads = self._take() if taking else (_NOTHING, False)
             changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
-            events = steps.enrich(steps.wanted(changed)) if changed else []
+            events = steps.derive(steps.enrich(steps.wanted(changed))) if changed else []
             messages = steps.rendering.messages(events)
             published = leads and fan_out(
                 self._database,

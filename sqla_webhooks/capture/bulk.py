@@ -25,10 +25,10 @@ from sqla_webhooks.capture.inserts import Inserts, may_meet_others
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.capture.references import GONE, Fate
-from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.capture.snapshot import by_class, by_kind, is_polymorphic, of_kinds
 from sqla_webhooks.capture.watch import OPTION, Watcher, watching
 from sqla_webhooks.errors import BulkLimitExceeded, WebhooksError
+from sqla_webhooks.keys import Identity
 
 logger = logging.getLogger(__name__)
 

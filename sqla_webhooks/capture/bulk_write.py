@@ -18,8 +18,8 @@ from sqla_webhooks.capture import cascades, snapshot
 from sqla_webhooks.capture.plan import Plan
 from sqla_webhooks.capture.recorder import Recorder
 from sqla_webhooks.capture.references import Fate, Node
-from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.capture.snapshot import Snapshot, by_kind, is_polymorphic, of_kinds
+from sqla_webhooks.keys import Identity
 
 
 @dataclass(slots=True)

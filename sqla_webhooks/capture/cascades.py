@@ -20,9 +20,9 @@ from sqlalchemy.orm.attributes import instance_state
 from sqla_webhooks.capture import snapshot
 from sqla_webhooks.capture.plan import UNKNOWN, Plan, State, identity
 from sqla_webhooks.capture.references import GONE, Fate, Node, Reference, References
-from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.capture.runs import Found
 from sqla_webhooks.capture.snapshot import PlanFor, Snapshot, is_polymorphic
+from sqla_webhooks.keys import Identity
 from sqla_webhooks.outbox.database import among, chunks
 
 #: Primary keys of rows, by their class and what happens to them.

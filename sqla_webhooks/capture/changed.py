@@ -13,9 +13,9 @@ from sqlalchemy import ARRAY, ColumnElement, Connection, Update, any_, bindparam
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Mapper
 
-from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.capture.snapshot import is_polymorphic
 from sqla_webhooks.capture.watch import DML
+from sqla_webhooks.keys import Identity
 
 #: Told the primary keys of the rows, each with its discriminator, if that was read; says whether to go on with them.
 Tell: TypeAlias = Callable[[Sequence[tuple[Identity, Any]]], bool]

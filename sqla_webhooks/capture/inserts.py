@@ -28,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Mapper
 
-from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.capture.watch import DML
+from sqla_webhooks.keys import Identity
 from sqla_webhooks.outbox.database import among, chunks
 
 #: Told, before rows are put in that may meet others, which rows those can be; says which they are.

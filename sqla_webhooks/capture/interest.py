@@ -12,10 +12,8 @@ from sqla_webhooks.outbox import subscribed
 from sqla_webhooks.resources import Shape
 from sqla_webhooks.subscriptions import Patterns
 
-#: Seconds for which what is remembered is believed: a subscription made in
-#: another process counts here after this long.
-FRESH = 1.0
-
+#: Seconds for which what is remembered is believed.
+FRESH = subscribed.FRESH
 
 #: A look whose age is not known: it is used where it was made, and not remembered.
 UNDATED = float("-inf")

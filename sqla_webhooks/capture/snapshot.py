@@ -17,11 +17,12 @@ from sqlalchemy.orm import Mapper, Session
 
 from sqla_webhooks.capture import binds, rows
 from sqla_webhooks.capture.plan import Plan
-from sqla_webhooks.capture.rows import Identity, Row
 from sqla_webhooks.capture.runs import Runs
 from sqla_webhooks.events import Change, Operation
+from sqla_webhooks.keys import Identity
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.database import among, chunks
+from sqla_webhooks.reading import Row
 
 #: How the rows of a class are captured; None if they are not.
 PlanFor: TypeAlias = Callable[[Mapper[Any]], Plan | None]

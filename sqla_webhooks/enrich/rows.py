@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Mapper, Session
 
-from sqla_webhooks.encoding import Encoding, decode
+from sqla_webhooks import keys
+from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import among, chunks
@@ -95,7 +95,7 @@ class ByKey:
         self._identities: dict[str, tuple[Any, ...]] = {}
         for event in events:
             self._keys[event.id] = self._key(event.identity)
-            self._identities[event.id] = _identity(columns, event)
+            self._identities[event.id] = keys.identity(columns, event.identity)
         self.wanted = list({self._keys[name]: identity for name, identity in self._identities.items()}.values())
         self._by_value: dict[tuple[Any, ...], Any] = {}
         self._by_json: dict[bytes, Any] = {}
@@ -124,28 +124,3 @@ def _hashable(identity: tuple[Any, ...]) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _identity(columns: Sequence[ColumnElement[Any]], event: Event) -> tuple[Any, ...]:
-    """The primary key as Python values, out of JSON."""
-    return tuple(_value(column, part) for column, part in zip(columns, event.identity, strict=True))
-
-
-def _value(column: ColumnElement[Any], part: Any) -> Any:
-    kind = _python_type(column)
-    value = part if kind is None else decode(part, kind)
-    if isinstance(value, datetime) and not getattr(column.type, "timezone", False):
-        return value.replace(tzinfo=None)  # JSON has it in UTC, with a Z
-    return value
-
-
-def _python_type(column: ColumnElement[Any]) -> type[Any] | None:
-    """What the column's values are in Python; for a type of the application's own, what it stands on."""
-    for type_ in (column.type, getattr(column.type, "impl", None)):
-        try:
-            kind = object if type_ is None else type_.python_type
-        except NotImplementedError:
-            continue
-        if kind is not object:
-            return kind
-    return None

@@ -12,6 +12,9 @@ from sqla_webhooks import encoding, models
 #: The row of `webhook_revision`.
 NAME = "endpoints"
 
+#: Seconds for which a process believes what it remembers of the subscriptions; then a new one counts there.
+FRESH = 1.0
+
 _REVISION = select(models.revision.c.number).where(models.revision.c.name == NAME)
 _PATTERNS = select(models.endpoint.c.events).where(models.endpoint.c.deleted_at.is_(None)).distinct()
 

@@ -76,6 +76,7 @@ def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> E
         context=context,
         row=change.row,
         by_hand=change.by_hand,
+        endpoint=change.endpoint,
     )
 
 

@@ -95,6 +95,8 @@ class Change:
         row: Of what was emitted about a row with other data than the row's: the row's captured attributes, for whoever
             works out whose it is. Never part of the body.
         by_hand: Whether somebody has asked for it to be told of, though nothing was done to the row.
+        endpoint: The id of the endpoint to which alone it goes, whether or not it has subscribed; None for those that
+            have.
     """
 
     resource: str
@@ -110,6 +112,7 @@ class Change:
     tenant: str | None = None
     row: dict[str, Any] | None = None
     by_hand: bool = False
+    endpoint: str | None = None
 
     @property
     def is_net(self) -> bool:
@@ -147,6 +150,8 @@ class Event:
         table, identity: The row's table and its primary key's values, for loading it and for its order. Not part of
             the body.
         former_id: The `resource_id` before, where the primary key has changed. Not part of the body.
+        endpoint: The id of the endpoint to which alone it goes, subscribed or not; None for those that have
+            subscribed. Not part of the body.
         audience, tenant: Whom it may reach. Not part of the body.
         context: What the application said of the change's circumstances; None for nothing. Of what stands here, the
             body has only what `send_context` names.
@@ -168,6 +173,7 @@ class Event:
     table: str = ""
     identity: tuple[Any, ...] = ()
     former_id: str | None = None
+    endpoint: str | None = None
     audience: Audience = Audience.ALL
     tenant: str | None = None
     context: Mapping[str, Any] | None = None

@@ -13,7 +13,9 @@ from sqla_webhooks.errors import ConfigurationError, InvalidSubscription
 from sqla_webhooks.subscriptions import Patterns, check, check_type
 
 RESOURCES = ("customer", "order", "order_line", "Order2")
-VERBS = ("created", "updated", "deleted")
+#: What is done to rows; and of all that are told of.
+CHANGED = ("created", "updated", "deleted")
+VERBS = (*CHANGED, "read")
 
 checked = settings(deadline=None, max_examples=200)
 
@@ -62,8 +64,9 @@ def test_a_set_matches_what_any_of_its_patterns_matches(given_patterns: list[str
 
 @checked
 @given(some_patterns, resources)
-def test_a_resource_is_wanted_if_any_of_its_events_is(given_patterns: list[str], resource: str) -> None:
-    wanted = any(is_asked_for(f"{resource}.{verb}", given_patterns) for verb in VERBS)
+@example(["order.read", "*.read"], "order")
+def test_a_resource_is_wanted_if_any_of_its_changes_is(given_patterns: list[str], resource: str) -> None:
+    wanted = any(is_asked_for(f"{resource}.{verb}", given_patterns) for verb in CHANGED)
     assert Patterns.of(given_patterns).want(resource) is wanted
 
 
@@ -239,7 +242,7 @@ def test_an_unknown_verb_is_refused_with_the_known_ones() -> None:
 )
 def test_an_almost_right_verb_is_suggested(wrong: str, right: str) -> None:
     said = message([wrong], [*RESOURCES, "update_log", "delete"])
-    assert f"did you mean {right!r}? Known: created, updated, deleted" in said
+    assert f"did you mean {right!r}? Known: created, updated, deleted, read" in said
     assert check([right], [*RESOURCES, "update_log", "delete"]) == (right,)
 
 

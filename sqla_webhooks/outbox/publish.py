@@ -58,6 +58,7 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class _Route:
     endpoint_id: int
+    public_id: str
     patterns: Patterns
     reach: Reach
     #: None lets everything pass.
@@ -67,8 +68,9 @@ class _Route:
     ordering: bool
 
     def wants(self, event: Event) -> bool:
-        """Whether the event may go to the endpoint, and has been asked for, as far as its filter is not concerned."""
-        return self.reach.covers(event.audience, event.tenant) and self.patterns.match(event.type)
+        """Whether it may go to the endpoint, and is for it alone or has been asked for; its filter has a say yet."""
+        asked = self.patterns.match(event.type) if event.endpoint is None else event.endpoint == self.public_id
+        return asked and self.reach.covers(event.audience, event.tenant)
 
 
 class Publication:
@@ -112,6 +114,7 @@ class Publication:
     def _route(self, row: Any) -> _Route:
         return _Route(
             row.id,
+            row.public_id,
             patterns=Patterns.of(encoding.loads(row.events)),
             reach=Reach(Scope(row.scope), row.tenant),
             filter=stored_filter(row.filter, row.public_id),

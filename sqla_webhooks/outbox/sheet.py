@@ -9,7 +9,7 @@ done, of an update the old values of what changed, and the values of the
 layout's attributes. If there is more to say, the letter is a capital, and an
 object comes after it: `unknown`, what changed from a value that is not known;
 `moved_from`, the key before; `identity`, if it is not what stands under the
-attributes of the key; `links`; `by_hand`. What was emitted has the letter `E`,
+attributes of the key; `links`; `by_hand`; `endpoint`, to which alone it goes. What was emitted has the letter `E`,
 and in its object the `type`, the `tenant` if one was said, and the `row` if its
 values are not the row's.
 """
@@ -23,12 +23,13 @@ from typing import Any, TypeAlias
 from sqla_webhooks.encoding import Encoding, Key, loads
 from sqla_webhooks.events import Change, Operation
 
-CREATED, UPDATED, DELETED, EMITTED = "c", "u", "d", "e"
+CREATED, UPDATED, DELETED, READ, EMITTED = "c", "u", "d", "r", "e"
 
 LETTERS = {
     Operation.CREATE: CREATED,
     Operation.UPDATE: UPDATED,
     Operation.DELETE: DELETED,
+    Operation.READ: READ,
     Operation.EMIT: EMITTED,
 }
 _OPERATIONS = {letter: operation for operation, letter in LETTERS.items()}
@@ -67,7 +68,7 @@ def run_of(change: Change) -> Run:
         more["links"] = change.links
     if change.by_hand:
         more["by_hand"] = True
-    said = {"type": change.type or None, "tenant": change.tenant, "row": change.row}
+    said = {"type": change.type or None, "tenant": change.tenant, "row": change.row, "endpoint": change.endpoint}
     more.update((name, value) for name, value in said.items() if value is not None)
     letter = LETTERS[change.operation]
     previous = [change.previous] if letter == UPDATED else []
@@ -141,4 +142,5 @@ def _change(layout: Layout, packed: Packed) -> Change:
         tenant=more.get("tenant"),
         row=more.get("row"),
         by_hand=more.get("by_hand", False),
+        endpoint=more.get("endpoint"),
     )

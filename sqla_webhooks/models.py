@@ -287,6 +287,27 @@ attempt = Table(
     **_ANY_LETTERS,
 )
 
+#: How far each backfill has come: see `outbox.backfills`.
+backfill = Table(
+    "webhook_backfill",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    # What it was asked for: the class, an endpoint's public id or NULL, a digest of the condition or NULL.
+    Column("resource", String(255), nullable=False),
+    Column("table_name", String(255), nullable=False),
+    Column("endpoint", String(40)),
+    Column("criterion", String(64)),
+    # JSON. The row that was come to, NULL beyond the last; and those that others held, for another try.
+    Column("position", _LongText),
+    Column("again", _LongText, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    **_ANY_LETTERS,
+)
+
 #: Who may turn outbox rows into events, and who does the upkeep. A row for each.
 lease = Table(
     "webhook_lease",

@@ -10,13 +10,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import ColumnElement, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.sql.base import ExecutableOption
 
 from sqla_webhooks import signals, subscriptions
 from sqla_webhooks.async_sessions import AsyncBind, AsyncFactory
+from sqla_webhooks.backfill import Backfills
 from sqla_webhooks.capture.bulk import Bulk
 from sqla_webhooks.capture.by_hand import ByHand
 from sqla_webhooks.capture.emission import Emission
@@ -56,7 +57,7 @@ from sqla_webhooks.outbox.lead import Lead
 from sqla_webhooks.outbox.publish import Publication
 from sqla_webhooks.outbox.record import Recording
 from sqla_webhooks.outbox.retention import prune_all
-from sqla_webhooks.progress import Pruned
+from sqla_webhooks.progress import Progress, Pruned, Report
 from sqla_webhooks.relay.drain import Drained
 from sqla_webhooks.relay.retirements import Retirements
 from sqla_webhooks.relay.tailor import Tailor
@@ -185,6 +186,13 @@ class Webhooks(Telling):
         self.endpoints = self._make_endpoints()
         self.events = Events(self._database, clock=settings.clock, due=self._thread.ring)
         self.deliveries = Deliveries(self._database, clock=settings.clock, due=self._thread.ring)
+        self._backfills = Backfills(
+            self._database,
+            self._resources,
+            settings=settings,
+            encoding=self._encoding,
+            written=self._thread.wake,
+        )
         self._begin()
 
     def enricher(
@@ -236,6 +244,55 @@ class Webhooks(Telling):
         """
         self._check_installed()
         return self._thread.drain(timeout)
+
+    def backfill(
+        self,
+        model: type[Any],
+        *,
+        where: ColumnElement[bool] | None = None,
+        endpoint: str | None = None,
+        name: str | None = None,
+        page: int = 100,
+        waiting: int | None = 1000,
+        progress: Report | None = None,
+    ) -> Progress:
+        """
+        Tell of rows that are there already, as `order.read`, each as it is when it is come to.
+
+        In this thread, by pages in the order of the primary keys, each in one
+        short transaction of its own, which waits for no row. None is told of
+        before a change of it that has committed earlier, nor after one that
+        commits later. Broken off and called again, it goes on; when it has
+        finished, it begins anew. Several callers of one name share the work. A
+        row that another transaction holds is come to when that has ended: do
+        not call it inside a transaction that has written such rows, nor, on
+        SQLite, that has written anything.
+
+        Args:
+            model: A mapped class that is captured. Rows of classes derived from it are told of as what they are.
+            where: Which of its rows, by a condition in SQL that holds when they are read; by default all.
+            endpoint: The id of the one that gets them, whether or not it has subscribed to them; by default all get
+                them that have.
+            name: By which it is gone on with; by default one for the class and the endpoint.
+            page: Rows of one transaction, from 1 to 1000.
+            waiting: So many deliveries may wait for their endpoints before the next page is read; with None, any
+                number. No endpoint is waited for that is disabled or paused.
+            progress: Called after each page.
+
+        Returns:
+            How many rows it has dealt with, and how many there were when it began.
+
+        Raises:
+            ConfigurationError: The class is not captured, an argument cannot work, or one of that name has not
+                finished that was begun with others.
+            NotFound: There is no such endpoint, or it was deleted meanwhile.
+            DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
+            SQLAlchemyError: The database failed, or refused the condition.
+        """
+        self._check_installed()
+        return self._backfills.run(
+            model, where=where, endpoint=endpoint, name=name, page=page, waiting=waiting, progress=progress
+        )
 
     def prune(self, progress: Callable[[Pruned], object] | None = None) -> Pruned:
         """

@@ -18,9 +18,9 @@ from sqla_webhooks.capture import rows
 from sqla_webhooks.capture.interest import UNDATED
 from sqla_webhooks.capture.plan import identity
 from sqla_webhooks.capture.recorder import Recorder, Transaction
-from sqla_webhooks.capture.rows import Identity
 from sqla_webhooks.errors import ConfigurationError, NotFound
 from sqla_webhooks.events import CHANGES, Change, Operation
+from sqla_webhooks.keys import Identity
 from sqla_webhooks.outbox import sheet
 from sqla_webhooks.outbox.database import Database, among, on_database
 from sqla_webhooks.outbox.deadlock import outlive

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import select
-
+from sqla_webhooks import reading
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.enrich.rows import ByKey
 from sqla_webhooks.events import Event, Operation
-from sqla_webhooks.outbox.database import Database, among, chunks
+from sqla_webhooks.outbox.database import Database, chunks
 from sqla_webhooks.resources import Resources, Shape
-
-logger = logging.getLogger(__name__)
 
 #: What tells of a row that is there.
 _OF_ROWS = frozenset({Operation.CREATE, Operation.UPDATE, Operation.READ})
@@ -59,13 +55,10 @@ class Latest:
 
     def _of_shape(self, shape: Shape, events: Sequence[Event]) -> list[Event]:
         found = ByKey(shape.key_columns, events, encoding=self._encoding)
-        columns = [column.label(name) for name, column in shape.columns.items()]
-        query = select(*shape.key_columns, *columns).select_from(shape.mapper.persist_selectable)
-        width = len(shape.key_columns)
         with self._database.read(theirs=True) as connection:
-            for some in chunks(found.wanted, width=width):
-                for row in connection.execute(query.where(among(shape.key_columns, some))):
-                    found.keep(row[:width], dict(zip(shape.columns, row[width:], strict=True)))
+            for some in chunks(found.wanted, width=len(shape.key_columns)):
+                for identity, values in reading.read(connection, shape, identities=some):
+                    found.keep(identity, values)
         return [_as_now(event, found.of(event), shape) for event in events]
 
 

@@ -25,7 +25,8 @@ class Standard:
     Body keys: `type`, `timestamp` and `data` by the specification, section
     "Payload structure"; `id`, `resource`, `resource_id`, `operation`, in
     updates `changes`, `links` where some were made or cut, `context` where
-    there is one, and `truncated` where the rest is left out, are ours.
+    there is one, `truncated` where the rest is left out, and `gone` where the
+    row as it is now was to be sent, and there is none, are ours.
     """
 
     name: ClassVar[str] = "standard"
@@ -68,6 +69,8 @@ def content(event: Event) -> dict[str, Any]:
         made["context"] = event.context
     if event.truncated:
         made["truncated"] = True
+    if event.gone:
+        made["gone"] = True
     return made
 
 

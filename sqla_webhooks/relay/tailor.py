@@ -96,7 +96,9 @@ class Tailor:
         return tailored
 
     def _is_plain(self, destination: Destination) -> bool:
-        """Whether it gets what is stored."""
+        """Whether it gets what is stored; or cannot be sent to at all, which shows when its requests are signed."""
+        if not self._dialects.has(destination.dialect):
+            return True
         return (
             destination.payload == "full"
             and self._transform is None

@@ -32,6 +32,10 @@ class Dialects:
         there: tuple[Dialect, ...] = (Standard(), OpenFront(), GitHub(), CloudEvents(), CloudEventsBinary())
         return cls({one.name: one for one in (*there, *checked(given))})
 
+    def has(self, name: str) -> bool:
+        """Whether there is one of that name."""
+        return name in self.by_name
+
     def is_stored(self, name: str) -> bool:
         """Whether its bodies are what is stored of events."""
         return type(self.by_name.get(name)) is Standard

@@ -15,6 +15,8 @@ The way of the data:
     relay/       a background thread walks the rest of the path:
     coalesce     the changes of a transaction, each row's as one (`net`), become events
     enrich/      the application adds to them, and `transitions` derives others from them
+    tenants      whose each is: asked of a `stand_in` for its row
+    enrich/      the application adds to them
     delivery/    each is rendered, signed, sent, and what came of it recorded
 
 Beside it:
@@ -30,6 +32,7 @@ Beside it:
     catalogue    every event that can occur: its `bodies`, described by the `schema` of each column; `openapi`, all that
                  as a document
     encoding     values as JSON, each by its rule in `values`; `naming`, what names say
+    encoding     values as JSON, each by its rule in `values`, and back (`keys`); `naming`, what names say
     retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
     operational  events of the webhooks themselves
     dialect      what a body, headers and a signature for one kind of receiver are
@@ -71,6 +74,7 @@ from sqla_webhooks.errors import (
     Replayed,
     SignatureError,
     SigningFailed,
+    TenantUnknown,
     TimedOut,
     TLSFailed,
     WebhooksError,
@@ -105,6 +109,7 @@ from sqla_webhooks.signals import (
     failed,
     oversized,
     predicate_failed,
+    tenant_unknown,
     unencodable,
 )
 from sqla_webhooks.transitions import Condition, changed
@@ -164,6 +169,7 @@ __all__ = [
     "Standard",
     "StoredEvent",
     "TLSFailed",
+    "TenantUnknown",
     "TimedOut",
     "Webhooks",
     "WebhooksError",
@@ -185,6 +191,7 @@ __all__ = [
     "models",
     "oversized",
     "predicate_failed",
+    "tenant_unknown",
     "unencodable",
     "verify",
 ]

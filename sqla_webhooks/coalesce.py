@@ -8,16 +8,18 @@ begin and end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from sqla_webhooks import encoding
 from sqla_webhooks.audience import Audience
 from sqla_webhooks.events import Change, Event, Operation, OutboxRow
 from sqla_webhooks.ids import event_id
 from sqla_webhooks.net import net
+
+T = TypeVar("T")
 
 
 def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]:
@@ -50,13 +52,15 @@ def _said(rows: Iterable[OutboxRow]) -> Mapping[str, Any] | None:
 
 
 def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> Event:
-    changes = None
-    if change.operation is Operation.UPDATE:
+    """What is hidden is put aside here, before anything else sees the event, whoever knows what it is for."""
+    changes, is_update = {}, change.operation is Operation.UPDATE
+    if is_update:
         changes = {
             key: {**({"from": change.previous[key]} if key in change.previous else {}), "to": change.data.get(key)}
             for key in change.changed
         }
-    name = event_id(at)
+    name, hidden = event_id(at), frozenset(change.hidden)
+    was_updated = change.operation is Operation.DELETE and bool(change.previous or change.changed)
     return Event(
         id=name,
         type=change.type or f"{change.resource}.{change.operation.verb}",
@@ -65,8 +69,8 @@ def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> E
         # What is about no row is one of a kind: it waits for nothing, and nothing for it.
         resource_id=resource_id(change.identity) if change.identity else name,
         operation=change.operation,
-        data=change.data,
-        changes=changes,
+        data=_without(hidden, change.data),
+        changes=_without(hidden, changes) if is_update else None,
         links={name: _as_text(link) for name, link in change.links.items()} or None,
         table=change.table,
         identity=change.identity,
@@ -77,7 +81,14 @@ def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> E
         row=change.row,
         by_hand=change.by_hand,
         endpoint=change.endpoint,
+        hidden={key: value for key, value in change.data.items() if key in hidden},
+        hidden_changes={key: value for key, value in changes.items() if key in hidden},
+        unsure=frozenset(change.changed) if was_updated else None,
     )
+
+
+def _without(hidden: Collection[str], values: dict[str, T]) -> dict[str, T]:
+    return {key: value for key, value in values.items() if key not in hidden} if hidden else values
 
 
 def _as_text(link: dict[str, list[Any]]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
@@ -110,6 +111,7 @@ class Options(TypedDict, total=False):
     include: Several[Any]
     exclude: Several[Any]
     names: Mapping[Any, str]
+    tenant: Callable[[Any], Any] | None
     encoders: Encoders
     transform: Transform | None
     dialects: Several[Dialect]
@@ -169,6 +171,9 @@ class Settings:
             Attributes (`User.api_key`): send them though their names say secret, or they are no columns.
         exclude: Classes, operations of a class, attributes: not these.
         names: Classes to the resources that they are called by.
+        tenant: A function that tells of a row whose it is: a text, an int or a UUID, or None for no tenant's. It gets
+            an object of the row's class that has what was captured, and loads nothing. In the relay's thread. What a
+            class says itself (`__webhooks__ = {"tenant": "account_id"}`) comes before it.
         encoders: By class, a function that makes of a value of it what is to be written as JSON, for subclasses too. In
             the application's thread, within its flush, and in the relay's.
         transform: Shapes what each endpoint gets: called with the `Event` and the `Endpoint`, it returns the event, or
@@ -220,6 +225,7 @@ class Settings:
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
     names: Mapping[Any, str] = field(default_factory=dict)
+    tenant: Callable[[Any], Any] | None = None
     encoders: Encoders = field(default_factory=dict)
     transform: Transform | None = None
     dialects: tuple[Dialect, ...] = ()
@@ -368,6 +374,7 @@ def _check(settings: Settings) -> None:
             message = f"{name} is {getattr(settings, name)!r}: give True or False"
             raise ConfigurationError(message)
     _check_clock(settings.clock)
+    _check_tenant(settings.tenant)
     for name in ("wait", "stop", "retry"):
         strategy = getattr(settings, name)
         if not callable(strategy) or isinstance(strategy, type):
@@ -392,6 +399,14 @@ def _check_function(settings: Settings, name: str) -> None:
     if value is not None and (not callable(value) or isinstance(value, type) or inspect.iscoroutinefunction(value)):
         message = f"{name} is {value!r}: give a plain function, which is called in a plain thread, or None"
         raise ConfigurationError(message)
+
+
+def _check_tenant(given: object) -> None:
+    if given is None or (callable(given) and not iscoroutinefunction(given)):
+        return
+    what = f"{given!r}, which is async and runs in a plain thread" if callable(given) else repr(given)
+    message = f"tenant is {what}: give a plain function that tells whose a row is, such as lambda row: row.account_id"
+    raise ConfigurationError(message)
 
 
 def _check_clock(clock: Clock) -> None:

@@ -4,6 +4,9 @@ What a mapped class says of itself: `__webhooks__`, and `info={"webhook": ...}` 
     class Order(Base):
         __webhooks__ = {"name": "purchase_order", "operations": ["create"], "include": ["api_key"], "exclude": ["note"]}
 
+    class Invoice(Base):
+        __webhooks__ = {"tenant": "account_id"}
+
 `False` stands for a class that is not captured. A base's holds for the classes
 derived from it that have none of their own, but for the name.
 """
@@ -25,7 +28,7 @@ from sqla_webhooks.subscriptions import is_name
 ATTRIBUTE = "__webhooks__"
 EVERY = frozenset(CHANGES)
 
-_KEYS = ("name", "operations", "include", "exclude")
+_KEYS = ("name", "operations", "include", "exclude", "tenant")
 _FORM = '{"name": "purchase_order", "operations": ["create"], "include": ["api_key"], "exclude": ["note"]}'
 
 
@@ -40,6 +43,9 @@ class Declared:
     operations: frozenset[Operation] = EVERY
     include: frozenset[str] = frozenset()
     exclude: frozenset[str] = frozenset()
+    #: Whether it says whose its rows are: the attribute that tells the tenant of each, or None for no tenant's.
+    says_tenant: bool = False
+    tenant: str | None = None
 
 
 def declared(mapper: Mapper[Any]) -> Declared:
@@ -140,7 +146,19 @@ def _understood(given: Any, cls: type, *, owner: type) -> Declared:
         else EVERY,
         include=include,
         exclude=exclude,
+        says_tenant="tenant" in given,
+        tenant=_attribute(given.get("tenant"), f"{where}['tenant']"),
     )
+
+
+def _attribute(given: Any, where: str) -> str | None:
+    if given is None or (isinstance(given, str) and given):
+        return given
+    message = (
+        f"{where} is {given!r}: name the attribute that tells whose a row is, as in 'account_id', or write None for "
+        "rows that belong to no tenant"
+    )
+    raise ConfigurationError(message)
 
 
 def _own_name(given: Mapping[str, Any], cls: type, *, owner: type) -> str:
@@ -179,6 +197,15 @@ def _check_names(said: Declared, mapper: Mapper[Any]) -> None:
                     f"properties or hybrids: {', '.join(known)}"
                 )
                 raise ConfigurationError(message)
+    columns = [prop.key for prop in mappers.column_properties(mapper) if mappers.is_column(prop)]
+    if said.tenant is not None and said.tenant not in columns:
+        cls = mapper.class_.__qualname__
+        message = (
+            f"{cls}.{ATTRIBUTE}['tenant'] is {said.tenant!r}{_meant(said.tenant, columns)}: name a column of {cls}, "
+            f"which are {', '.join(columns)}; for anything else give install() a function, as in "
+            "tenant=lambda row: row.account_id"
+        )
+        raise ConfigurationError(message)
 
 
 def _check_info(said: Declared, prop: ColumnProperty[Any], cls: type) -> None:

@@ -118,6 +118,14 @@ class Replayed(SignatureError):
     """
 
 
+class TenantUnknown(WebhooksError):
+    """
+    Whose a row is cannot be told: of what tells it something was not captured, or what it tells is no tenant.
+
+    Its event goes only to endpoints of everybody's events.
+    """
+
+
 class DeliveryError(WebhooksError):
     """
     An attempt that got no answer.

@@ -83,7 +83,8 @@ class Change:
     Attributes:
         identity: The primary key's values in key order; unambiguous, unlike `resource_id`.
         data: Attribute name to value: the row after the change; a deleted row as it was.
-        previous: The attributes that changed, to their old value where that is known.
+        previous: The attributes that changed, to their old value where that is known. Deletes of a row that the same
+            transaction has updated: what it had changed; these are the values of `data`.
         changed: Updates: the attributes that changed, the ones of unknown old value too. Deletes of a row that the
             same transaction has updated: those of which `data` has the later value, since that before is not known.
         moved_from: Updates of the primary key only: the identity before.
@@ -97,6 +98,7 @@ class Change:
         by_hand: Whether somebody has asked for it to be told of, though nothing was done to the row.
         endpoint: The id of the endpoint to which alone it goes, whether or not it has subscribed; None for those that
             have.
+        hidden: The attributes that are captured to tell whose the row is, and must not be sent.
     """
 
     resource: str
@@ -113,6 +115,7 @@ class Change:
     row: dict[str, Any] | None = None
     by_hand: bool = False
     endpoint: str | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def is_net(self) -> bool:
@@ -159,6 +162,10 @@ class Event:
         by_hand: Whether somebody has asked for it, though nothing was done to the row. Not part of the body.
         truncated: Whether only the key is in `data`, since the body would have been too large.
         gone: Whether only the key is in `data`, since the row was to be sent as it is now, and is there no more.
+        hidden, hidden_changes: As `data` and `changes`, of the attributes that tell whose the row is and are not sent.
+            Only on the way from coalescing to that. Not part of the body.
+        unsure: Deletes of a row that the same transaction has updated: the attributes of which `data` has the later
+            value, since that before is not known. None for a row that was deleted as it was. Not part of the body.
     """
 
     id: str
@@ -181,6 +188,9 @@ class Event:
     by_hand: bool = False
     truncated: bool = False
     gone: bool = False
+    hidden: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    hidden_changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    unsure: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ LARGEST_BATCH = 100
 #: Characters of a tenant, and of what an endpoint is registered by.
 LONGEST_NAME = 500
 
+#: Python writes no integer of more than some 14,000 bits; and no tenant is one of more digits than a name has letters.
+_LONGEST_BITS = 4 * LONGEST_NAME
+
 PAYLOADS = ("full", "thin", "latest")
 _SCOPES = (Scope.ALL, Scope.SHARED)
 
@@ -58,8 +61,10 @@ def check_scope(given: Any) -> Scope:
 
 
 def check_tenant(given: Any) -> str:
-    """A tenant as text, as it is compared: `str()` of what the application calls it."""
-    return _name("tenant", str(given) if isinstance(given, int | UUID) and not isinstance(given, bool) else given)
+    """A tenant as text, as it is compared; a member of an enum of texts or integers is its value."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(int(given)) if given.bit_length() < _LONGEST_BITS else given
+    return str.__str__(_name("tenant", str(given) if isinstance(given, UUID) else given))
 
 
 def check_key(given: Any) -> str:

@@ -16,7 +16,7 @@ import builtins
 from collections.abc import Callable
 from datetime import datetime
 
-from sqla_webhooks import asked
+from sqla_webhooks import asked, given
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.asked import State, Unfinished
 from sqla_webhooks.errors import NotFound
@@ -46,21 +46,25 @@ class Events:
         self._due = due
 
     @on_database
-    def list(self, *, type: str | None = None, limit: int = 100) -> list[StoredEvent]:
+    def list(self, *, type: str | None = None, tenant: object = None, limit: int = 100) -> list[StoredEvent]:
         """
         The newest events, newest first. One short read.
 
         Args:
             type: Only those of this type, such as `order.created`.
+            tenant: Only those of this tenant, a text, an int or a UUID. Those for endpoints of everybody's events,
+                when a row has moved from or to it, are not.
             limit: How many at most.
 
         Raises:
             ConfigurationError: An argument is of a kind that cannot be looked for.
+            EndpointError: *tenant* can be none.
         """
         asked.check_limit(limit)
         asked.check_texts(type=type)
+        whose = None if tenant is None else given.check_tenant(tenant)
         with self._database.read() as connection:
-            return stored.events(connection, limit, type=type)
+            return stored.events(connection, limit, type=type, tenant=whose)
 
     @on_database
     def get(self, id: str) -> StoredEvent:
@@ -83,6 +87,9 @@ class Events:
         """
         Send one event to one endpoint, whether or not it has subscribed to it, and whether or not it has had it.
 
+        But not to an endpoint of a tenant what is another's, nor to one with a
+        scope what is beyond it.
+
         The same event, with the same id: a receiver that remembers ids takes it
         for one that it has. What waits to be sent is left as it is; what is
         finished waits again in its old place, and is counted anew. One short
@@ -96,7 +103,7 @@ class Events:
             The delivery, which waits now.
 
         Raises:
-            NotFound: There is no such event, or no such endpoint.
+            NotFound: There is no such event, or none that may reach the endpoint, or no such endpoint.
         """
         asked.check_event_id(id)
         asked.check_endpoint_id(endpoint)
@@ -119,11 +126,12 @@ class Events:
         """
         Send an endpoint what it has never been given, and what it has not taken; with *again* what it has taken too.
 
-        In the order of the events, in batches, each one short write
-        transaction. Made again after it was broken off, it goes on; with
-        *again*, give it the first call's *as_of*, or it begins anew. The events
-        of one row come in their order; but what the endpoint had been given
-        before keeps its place before what is given now.
+        Without what the endpoint may not get, such as another tenant's. In the
+        order of the events, in batches, each one short write transaction. Made
+        again after it was broken off, it goes on; with *again*, give it the
+        first call's *as_of*, or it begins anew. The events of one row come in
+        their order; but what the endpoint had been given before keeps its place
+        before what is given now.
 
         Args:
             endpoint: The endpoint's id.

@@ -1,4 +1,4 @@
-"""Primary keys in JSON, and out of it: as the values of their columns, as far as these can be had again."""
+"""Values of columns out of JSON, as far as they can be had again; primary keys above all, and into it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def identity(columns: Sequence[ColumnElement[Any]], written: Iterable[Any]) -> I
     Raises:
         ValueError, TypeError: It is not of these columns.
     """
-    return tuple(_value(column, part) for column, part in zip(columns, written, strict=True))
+    return tuple(value(column, part) for column, part in zip(columns, written, strict=True))
 
 
 def can_be_had_again(columns: Sequence[ColumnElement[Any]], given: Identity, dialect: Dialect) -> bool:
@@ -44,18 +44,24 @@ def can_be_had_again(columns: Sequence[ColumnElement[Any]], given: Identity, dia
         return False
 
 
-def _bound(column: ColumnElement[Any], value: Any, dialect: Dialect) -> Any:
+def _bound(column: ColumnElement[Any], given: Any, dialect: Dialect) -> Any:
     """A value as the driver gets it."""
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
-    return value if process is None else process(value)
+    return given if process is None else process(given)
 
 
-def _value(column: ColumnElement[Any], part: Any) -> Any:
+def value(column: ColumnElement[Any], plain: Any) -> Any:
+    """
+    The value of *column* that was written as *plain*, as far as that can be undone.
+
+    Raises:
+        ValueError, TypeError: It is no such value.
+    """
     kind = _python_type(column)
-    value = part if kind is None else decode(part, kind)
-    if isinstance(value, datetime) and not getattr(column.type, "timezone", False):
-        return value.replace(tzinfo=None)  # JSON has it in UTC, with a Z
-    return value
+    made = plain if kind is None else decode(plain, kind)
+    if isinstance(made, datetime) and not getattr(column.type, "timezone", False):
+        return made.replace(tzinfo=None)  # JSON has it in UTC, with a Z
+    return made
 
 
 def _python_type(column: ColumnElement[Any]) -> type[Any] | None:

@@ -163,7 +163,8 @@ def _merge(first: Change, then: Change) -> Change | None:  # noqa: PLR0911  # on
             return None
         case Operation.CREATE, _:
             links = _linked(first, then)
-            return replace(then, operation=Operation.CREATE, previous={}, changed=(), moved_from=None, links=links)
+            whole = replace(then, operation=Operation.CREATE, previous={}, changed=(), moved_from=None, links=links)
+            return replace(whole, hidden=_hidden(first, then))
         case Operation.UPDATE, Operation.DELETE:
             return _deleted(first, then)
         case Operation.UPDATE, Operation.CREATE:
@@ -184,8 +185,10 @@ def _deleted(first: Change, then: Change) -> Change:
         operation=Operation.DELETE,
         identity=first.moved_from or first.identity,
         data={**then.data, **first.previous},
+        previous=first.previous,
         changed=tuple(key for key in first.changed if key not in first.previous),
         links=_linked(first, then) if then is not first else {},
+        hidden=_hidden(first, then),
     )
 
 
@@ -196,8 +199,14 @@ def _replaced(first: Change, then: Change) -> Change:
         key for key in then.data if key in unknown or not encoding.same(first.data.get(key, _ABSENT), then.data[key])
     )
     previous = {key: first.data[key] for key in changed if key in first.data and key not in unknown}
-    links = _linked(first, then)
-    return replace(then, operation=Operation.UPDATE, previous=previous, changed=changed, links=links)
+    return replace(
+        then,
+        operation=Operation.UPDATE,
+        previous=previous,
+        changed=changed,
+        links=_linked(first, then),
+        hidden=_hidden(first, then),
+    )
 
 
 def _merge_updates(first: Change, then: Change) -> Change:
@@ -210,7 +219,13 @@ def _merge_updates(first: Change, then: Change) -> Change:
         changed=tuple(dict.fromkeys((*first.changed, *then.changed))),
         moved_from=None if moved_from == then.identity else moved_from,
         links=_linked(first, then),
+        hidden=_hidden(first, then),
     )
+
+
+def _hidden(first: Change, then: Change) -> tuple[str, ...]:
+    """What one of them hides is in the values of both."""
+    return tuple(dict.fromkeys((*first.hidden, *then.hidden)))
 
 
 def _linked(first: Change, then: Change) -> Links:

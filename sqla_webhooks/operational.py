@@ -2,7 +2,8 @@
 What is told of the webhooks themselves, as events: a dead letter, an endpoint that was disabled. Pure.
 
 Whoever wants them subscribes to them by their full names: no wildcard means
-them, since they speak of other people's endpoints.
+them, since they speak of other endpoints; of those of a tenant to its own, and
+to endpoints of everybody's events.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqla_webhooks.audience import Reach
 from sqla_webhooks.events import Endpoint, Event, Operation, Verdict
 from sqla_webhooks.ids import event_id
 from sqla_webhooks.subscriptions import OPERATIONAL
@@ -30,7 +32,7 @@ def dead(verdict: Verdict, *, now: datetime) -> Event:
         "reason": attempt.reason,
         "status": attempt.status,
     }
-    return _event(DEAD, str(claim.delivery_id), data=data, now=now)
+    return _event(DEAD, str(claim.delivery_id), data=data, reach=claim.destination.reach, now=now)
 
 
 def disabled(endpoint: Endpoint, *, now: datetime) -> Event:
@@ -42,10 +44,16 @@ def disabled(endpoint: Endpoint, *, now: datetime) -> Event:
         "failures": endpoint.health.failures,
         "failing_since": None if since is None else since.isoformat(),
     }
-    return _event(DISABLED, endpoint.id, data=data, now=now)
+    return _event(DISABLED, endpoint.id, data=data, reach=Reach(endpoint.scope, endpoint.tenant), now=now)
 
 
-def _event(type_: str, resource_id: str, *, data: dict[str, Any], now: datetime) -> Event:
+def _event(type_: str, resource_id: str, *, data: dict[str, Any], reach: Reach, now: datetime) -> Event:
+    """
+    Told to those who may get what the endpoint gets.
+
+    Args:
+        reach: Whose events the endpoint gets that it speaks of.
+    """
     return Event(
         id=event_id(now),
         type=type_,
@@ -54,4 +62,6 @@ def _event(type_: str, resource_id: str, *, data: dict[str, Any], now: datetime)
         resource_id=resource_id,
         operation=Operation.EMIT,
         data=data,
+        audience=reach.audience,
+        tenant=reach.tenant,
     )

@@ -66,6 +66,7 @@ from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
 from sqla_webhooks.telling import Telling
+from sqla_webhooks.tenants import Tenants
 from sqla_webhooks.terms import Rules
 from sqla_webhooks.transitions import Transitions
 from sqla_webhooks.vault import Vault
@@ -382,14 +383,25 @@ class Webhooks(Telling):
         render = partial(Standard().body, dumps=self._encoding.dumps)
         announcer = Announcer(self)
         publication = Publication(keep_all=settings.capture == "all", drop=settings.while_disabled == "drop")
+        tenants = Tenants(
+            self._resources,
+            settings.tenant,
+            encoding=Encoding(settings.encoders),  # which reports nothing: what it writes was written by capture before
+            report=announcer.tenant_unknown,
+        )
         enrichment = Enrichment(
-            database, self._resources, signals=(signals.enriching, self._enriching), encoding=self._encoding
+            database,
+            self._resources,
+            signals=(signals.enriching, self._enriching),
+            encoding=self._encoding,
+            may_see=tenants.may_see,
         )
         own_enrichment = Enrichment(
             database,
             self._resources,
             signals=(signals.enriching_for_endpoint, self._enriching_for_endpoint),
             encoding=self._encoding,
+            may_see=tenants.may_see,
         )
         rendering = Rendering(
             database,
@@ -401,6 +413,7 @@ class Webhooks(Telling):
         return Steps(
             keep_fresh=self._interest.keep_fresh,
             lead=Lead(database),
+            assign=tenants.assign,
             wanted=self._resources.wanted,
             enrich=enrichment.enrich,
             derive=self._transitions.derive,
@@ -409,7 +422,7 @@ class Webhooks(Telling):
             tailor=Tailor(
                 database,
                 self._resources,
-                latest=Latest(database, self._resources, encoding=self._encoding),
+                latest=Latest(database, self._resources, encoding=self._encoding, may_have=tenants.may_have),
                 enrichments=(enrichment, own_enrichment),
                 transform=settings.transform,
                 dialects=self._dialects,

@@ -34,7 +34,7 @@ class Shape:
     resource: str
     table: str
     mapper: Mapper[Any]
-    #: Attribute name to column, or expression, for every attribute that is sent.
+    #: Attribute name to column, or expression, for every attribute that is captured: those that are sent, and `hidden`.
     columns: Mapping[str, ColumnElement[Any]]
     #: Those that are columns, in the same order; and those that are expressions. The database works these out, so no
     #: object knows them after a flush.
@@ -51,6 +51,8 @@ class Shape:
     foreign: Mapping[str, tuple[str, ...]]
     #: The attributes that hold JSON, where the null of JSON is another value than that of SQL.
     json: frozenset[str]
+    #: Those of `columns` that are not sent, but tell whose a row is.
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -149,6 +151,18 @@ class Resources:
         """The mapper behind a resource, if this process maps it."""
         return next((one.mapper for one in self._all() if (one.resource, one.table) == (resource, table)), None)
 
+    def shapes(self, resource: str, table: str) -> tuple[Shape, ...]:
+        """Of every class of this process that is captured as that resource of that table; mostly one."""
+        return tuple(one for one in self._all() if (one.resource, one.table) == (resource, table))
+
+    def says_tenant(self, mapper: Mapper[Any]) -> bool:
+        """Whether a class itself says whose its rows are."""
+        return self.standing(mapper).said.says_tenant
+
+    def say_tenants(self) -> bool:
+        """Whether any class of this process does."""
+        return any(map(self.says_tenant, mapped()))
+
     def key(self, resource: str, table: str) -> tuple[str, ...]:
         """The attributes of the primary key of a resource's rows; none, if this process does not map it."""
         mapper = self.mapper(resource, table)
@@ -208,21 +222,22 @@ class Resources:
                 logger.error("%s is not captured: %s", full_name(mapper.class_), examined.why_not)
             return None
         _tell_what_is_left_out(mapper, examined.attributes)
-        sent = [one for one in examined.attributes if one.sent]
-        columns = {one.name: one.column for one in sent if one.column is not None}
+        taken = [one for one in examined.attributes if one.sent or _tells_tenant(one, examined.standing.said)]
+        columns = {one.name: one.column for one in taken if one.column is not None}
         return Shape(
             resource=examined.standing.resource,
             table=examined.standing.table,
             mapper=mapper,
             columns=columns,
-            stored=tuple(one.name for one in sent if not one.is_expression),
-            expressions=frozenset(one.name for one in sent if one.is_expression),
+            stored=tuple(one.name for one in taken if not one.is_expression),
+            expressions=frozenset(one.name for one in taken if one.is_expression),
             key=examined.key,
             key_columns=tuple(mapper.primary_key),
-            version=tuple(name for name, column in columns.items() if column is mapper.version_id_col),
-            volatile=frozenset(one.name for one in sent if one.prop is not None and _volatile(mapper, one.prop)),
+            version=tuple(one.name for one in taken if one.sent and _counts_versions(mapper, one)),
+            volatile=frozenset(one.name for one in taken if one.prop is not None and _volatile(mapper, one.prop)),
             foreign=_foreign(mapper, columns),
             json=frozenset(name for name, column in columns.items() if _holds_json(column)),
+            hidden=tuple(one.name for one in taken if not one.sent),
         )
 
 
@@ -246,6 +261,15 @@ def _tell_what_is_left_out(mapper: Mapper[Any], found: Iterable[Attribute]) -> N
             "them",
             *(cls, sorted(no_sql)),
         )
+
+
+def _tells_tenant(attribute: Attribute, said: Declared) -> bool:
+    """Whether it must be captured though it is not sent."""
+    return said.tenant is not None and attribute.name == said.tenant and not attribute.is_expression
+
+
+def _counts_versions(mapper: Mapper[Any], one: Attribute) -> bool:
+    return one.column is not None and one.column is mapper.version_id_col
 
 
 def _volatile(mapper: Mapper[Any], prop: ColumnProperty[Any]) -> bool:

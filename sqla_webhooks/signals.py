@@ -130,6 +130,19 @@ unencodable: Signal = Signal(
     """,
 )
 
+tenant_unknown: Signal = Signal(
+    "tenant_unknown",
+    """
+    Sent when it could not be told whose an event is, or, of an update, whose
+    the row was before: it goes to endpoints of everybody's events, and to no
+    tenant's of which that is not known.
+
+    Sender: the `Webhooks`. `event`: the `Event`, as it was captured; `error`:
+    a `TenantUnknown`, or what the function raised that tells of tenants. Runs
+    in the relay's thread, before the commit; so again, if that has failed.
+    """,
+)
+
 oversized: Signal = Signal(
     "oversized",
     """

@@ -61,6 +61,7 @@ def test_the_defaults() -> None:
         "include": (),
         "exclude": (),
         "names": {},
+        "tenant": None,
         "encoders": {},
         "transform": None,
         "dialects": (),

@@ -483,9 +483,12 @@ NAMES = "name columns of Person, column properties or hybrids: full, id, first, 
         (None, f" is None: write False for a class that is not captured, or a dict such as {FORM}"),
         (
             {"operation": ["create"]},
-            " has the key 'operation' (did you mean 'operations'?): it may have name, operations, include, exclude",
+            (
+                " has the key 'operation' (did you mean 'operations'?): it may have name, operations, include, "
+                "exclude, tenant"
+            ),
         ),
-        ({5: 5}, " has the key 5: it may have name, operations, include, exclude"),
+        ({5: 5}, " has the key 5: it may have name, operations, include, exclude, tenant"),
         (
             {"operations": ["create", "deleted"]},
             "['operations'] has 'deleted' (did you mean 'delete'?): operations are create, update, delete",

@@ -443,9 +443,9 @@ ConnectFailed DatabaseBusy Deliveries Delivery DeliveryError DeliveryState Descr
 Description Dialect Drained Endpoint EndpointError Endpoints Event Events GitHub Health InvalidAnswer InvalidFilter
 InvalidHeaders InvalidSubscription InvalidURL MemoryReplayGuard NewEndpoint NotFound OpenFront Operation Options
 OutboxWriteError Post Progress Pruned Reencrypted Replayed Retention SecretState Settings SignatureError SigningFailed
-Standard StoredEvent TLSFailed TimedOut Webhooks WebhooksError WrongState __version__ changed dead delivered
-endpoint_disabled endpoint_failing endpoint_recovered enricher enricher_failed enriching failed install models
-oversized predicate_failed unencodable verify
+Standard StoredEvent TLSFailed TenantUnknown TimedOut Webhooks WebhooksError WrongState __version__ changed dead
+delivered endpoint_disabled endpoint_failing endpoint_recovered enricher enricher_failed enriching failed install
+models oversized predicate_failed tenant_unknown unencodable verify
 """
 
 

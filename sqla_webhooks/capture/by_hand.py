@@ -89,7 +89,7 @@ class ByHand:
                 return False
             row = _locked(connection, shape, key)
             place = tuple(row.get(name) for name in shape.key)
-            change = Change(shape.resource, operation, place, row, table=shape.table, by_hand=True)
+            change = Change(shape.resource, operation, place, row, table=shape.table, by_hand=True, hidden=shape.hidden)
             recorder.write_on(connection, [sheet.run_of(change)], transaction=Transaction())
         return True
 

@@ -156,4 +156,5 @@ def _about(change: Change, row: dict[str, Any], *, shape: Shape, own: bool) -> C
         identity=tuple(row.get(name) for name in shape.key),
         data=row if own else change.data,
         row=None if own else row,
+        hidden=shape.hidden if own else (),
     )

@@ -94,7 +94,7 @@ class Plan:
         names, stored = tuple(shape.columns), frozenset(shape.stored)
         return cls(
             shape=shape,
-            layout=Layout(shape.resource, shape.table, names, shape.key),
+            layout=Layout(shape.resource, shape.table, names, shape.key, shape.hidden),
             values=itemgetter(*names) if len(names) > 1 else lambda values: (values[names[0]],),
             same={name: _comparison(column.type) for name, column in shape.columns.items()},
             key_places=tuple(names.index(name) for name in shape.key),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import JSON
@@ -54,7 +55,7 @@ class Runs:
     def put_change(self, shape: Shape, change: Change) -> None:
         """Write down one that says more, or less, than a row's values."""
         self.close()
-        self.found.append((shape, sheet.run_of(change)))
+        self.found.append((shape, sheet.run_of(replace(change, hidden=shape.hidden))))
 
     def close(self) -> None:
         """Let what comes next begin a run of its own."""

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 class Announcer:
     """
-    Tells of what one installation has recorded. After the commit, in the relay's thread.
+    Tells of what one installation has recorded, after the commit; and of what it could not tell. In the relay's thread.
 
     Args:
         webhooks: The sender of the signals.
@@ -21,6 +21,8 @@ class Announcer:
 
     def __init__(self, webhooks: object) -> None:
         self._webhooks = webhooks
+        #: Of which resources it was said why nobody knows whose they are.
+        self._said: set[tuple[str, str, type]] = set()
 
     def attempt(self, verdict: Verdict, *, now: datetime) -> None:
         """What came of an attempt."""
@@ -37,6 +39,20 @@ class Announcer:
             extra={"webhooks.event": event.id},
         )
         signals.oversized.tell(self._webhooks, event_id=event.id, event_type=event.type, size=size, limit=limit)
+
+    def tenant_unknown(self, event: Event, error: BaseException) -> None:
+        """It cannot be told whose an event is. In the log once for each resource and kind of error."""
+        kind = (event.resource, event.table, type(error))
+        if kind not in self._said:
+            self._said.add(kind)
+            logger.warning(
+                "it cannot be told whose %s %s is, so that no tenant gets it, only endpoints of everybody's events; "
+                "this is logged once for its resource, and each is told of by the signal tenant_unknown",
+                *(event.type, event.id),
+                exc_info=error,
+                extra={"webhooks.event": event.id},
+            )
+        signals.tenant_unknown.tell(self._webhooks, event=event, error=error)
 
     def failing(self, endpoint: Endpoint) -> None:
         """An endpoint keeps failing."""

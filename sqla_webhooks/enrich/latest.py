@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,16 @@ class Latest:
 
     In the relay's thread, in a read transaction of its own, before the events
     are sent.
+
+    Args:
+        may_have: Whether a row, of some shape, with some values, is of those whom its event may reach: one that has
+            gone to another tenant is gone.
     """
 
-    def __init__(self, database: Database, resources: Resources, *, encoding: Encoding) -> None:
+    def __init__(
+        self, database: Database, resources: Resources, *, encoding: Encoding, may_have: Callable[..., bool]
+    ) -> None:
+        self._may_have = may_have
         self._database = database
         self._resources = resources
         self._encoding = encoding
@@ -59,10 +66,13 @@ class Latest:
             for some in chunks(found.wanted, width=len(shape.key_columns)):
                 for identity, values in reading.read(connection, shape, identities=some):
                     found.keep(identity, values)
-        return [_as_now(event, found.of(event), shape) for event in events]
+        return [self._as_now(event, found.of(event), shape) for event in events]
+
+    def _as_now(self, event: Event, row: dict[str, Any] | None, shape: Shape) -> Event:
+        if row is not None and self._may_have(shape, row, event):
+            return replace(event, data={name: value for name, value in row.items() if name not in shape.hidden})
+        return _gone(event, shape)
 
 
-def _as_now(event: Event, row: dict[str, Any] | None, shape: Shape) -> Event:
-    if row is not None:
-        return replace(event, data=row)
+def _gone(event: Event, shape: Shape) -> Event:
     return replace(event, data={name: event.data[name] for name in shape.key if name in event.data}, gone=True)

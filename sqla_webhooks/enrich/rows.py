@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Mapper, Session
@@ -13,6 +13,9 @@ from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import among, chunks
+
+#: Whether a row as it is loaded may be shown to those whom an event may reach.
+MaySee: TypeAlias = Callable[[Mapper[Any], Any, Event], bool]
 
 
 class ReadOnlySession(Session):
@@ -49,8 +52,10 @@ class Rows:
         receivers: Sequence[Callable[..., Any]],
         events: Sequence[Event],
         encoding: Encoding,
+        may_see: MaySee,
     ) -> None:
         self.mapper = mapper
+        self._may_see = may_see
         self._session = session
         self._options = [option for receiver in receivers for option in getattr(receiver, "options", ())]
         self._found = ByKey(mapper.primary_key, events, encoding=encoding)
@@ -74,8 +79,9 @@ class Rows:
                 self._found.keep(self.mapper.primary_key_from_instance(row), row)
 
     def of(self, event: Event) -> Any:
-        """The row of *event*, None if it is gone."""
-        return self._found.of(event)
+        """The row of *event*; None if it is gone, be it to another tenant than the event's."""
+        found = self._found.of(event)
+        return found if found is not None and self._may_see(self.mapper, found, event) else None
 
 
 class ByKey:

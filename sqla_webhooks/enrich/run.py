@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from sqla_webhooks.encoding import Encoding
-from sqla_webhooks.enrich.rows import ReadOnlySession, Rows
+from sqla_webhooks.enrich.rows import MaySee, ReadOnlySession, Rows
 from sqla_webhooks.events import Endpoint, Event, Operation
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.resources import Resources
@@ -38,11 +38,22 @@ class Enrichment:
 
     In the relay's thread. A read transaction of our own is open meanwhile, no
     write transaction.
+
+    Args:
+        may_see: Whether a row, as it is by now, may be shown to those whom its event may reach; if not, the event is
+            not enriched, as if the row were gone.
     """
 
     def __init__(
-        self, database: Database, resources: Resources, *, signals: Sequence[Signal], encoding: Encoding
+        self,
+        database: Database,
+        resources: Resources,
+        *,
+        signals: Sequence[Signal],
+        encoding: Encoding,
+        may_see: MaySee,
     ) -> None:
+        self._may_see = may_see
         self._database = database
         self._resources = resources
         self._signals = signals
@@ -116,22 +127,27 @@ class Enrichment:
     ) -> list[_Case]:
         with self._database.read(theirs=True) as connection, ReadOnlySession(connection, autoflush=False) as session:
             events = [case.event for case in cases]
-            rows = Rows(session, mapper, receivers=receivers, events=events, encoding=self._encoding)
-            return [case if rows.of(case.event) is None else _run(receivers, case, rows=rows) for case in cases]
+            rows = Rows(
+                session, mapper, receivers=receivers, events=events, encoding=self._encoding, may_see=self._may_see
+            )
+            return [_run(receivers, case, rows=rows) for case in cases]
 
 
 def _run(receivers: Sequence[Receiver], case: _Case, *, rows: Rows) -> _Case:
     """
-    Call each enricher on a copy, which counts only if it returns.
+    Call each enricher on a copy, which counts only if it returns; none, if the row is gone.
 
     Raises:
         DBAPIError: The database has failed under them.
     """
     model, event = rows.mapper.class_, case.event
     for receiver in receivers:
+        row = rows.of(event)  # anew for each: it may have been loaded again
+        if row is None:
+            break
         try:
             data = copy.deepcopy(event.data)
-            receiver(model, instance=rows.of(event), payload=data, event=event, **case.more)
+            receiver(model, instance=row, payload=data, event=event, **case.more)
         except KeyboardInterrupt:
             raise  # somebody wants `drain()` to end
         except BaseException as error:  # the application's code: SystemExit or CancelledError must not stop events

@@ -13,6 +13,7 @@ from sqla_webhooks.outbox.sought import JOINED, STATE, Sought
 _event, _endpoint, _delivery, _attempt = models.event, models.endpoint, models.delivery, models.attempt
 
 _EVENTS = select(
+    _event.c.id,
     _event.c.public_id,
     _event.c.type,
     _event.c.occurred_at,
@@ -37,12 +38,25 @@ _DELIVERIES = select(
 ).select_from(JOINED)
 
 
-def events(connection: Connection, limit: int, *, type: str | None = None) -> list[StoredEvent]:
+def events(
+    connection: Connection, limit: int, *, type: str | None = None, tenant: str | None = None
+) -> list[StoredEvent]:
     """The newest events, newest first."""
     query = _EVENTS.order_by(_event.c.id.desc()).limit(limit)
     if type is not None:
         query = query.where(_event.c.type == type)
-    return [_stored_event(row) for row in connection.execute(query)]
+    if tenant is not None:
+        query = query.where(_event.c.tenant == tenant)
+    found: list[StoredEvent] = []
+    last: int | None = None
+    while len(found) < limit:
+        rows = connection.execute(query if last is None else query.where(_event.c.id < last)).all()
+        # To the database another tenant may be called the same.
+        found += [_stored_event(row) for row in rows if tenant is None or row.tenant == tenant]
+        if len(rows) < limit:
+            break
+        last = rows[-1].id
+    return found[:limit]
 
 
 def event(connection: Connection, public_id: str) -> StoredEvent | None:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from sqla_webhooks import encoding, models
+from sqla_webhooks.audience import Audience, Reach, Scope
 from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.outbox import endpoints, queue, reopen
@@ -23,6 +24,10 @@ from sqla_webhooks.subscriptions import Patterns
 
 _delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
 
+_ENDPOINT = select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.scope, _endpoint.c.tenant, _endpoint.c.ordering)
+#: Events with whom they may reach.
+_AIMED = select(_event.c.id, _event.c.audience, _event.c.tenant)
+
 _FINISHED = frozenset(DeliveryState) - {DeliveryState.PENDING, DeliveryState.HELD}
 
 
@@ -31,7 +36,7 @@ def replay(database: Database, event_id: str, *, endpoint_id: str, now: datetime
     Give one event to an endpoint, unless it waits for it already; the number of its delivery.
 
     Raises:
-        NotFound: There is no such event, or no such endpoint.
+        NotFound: There is no such event, or none that the endpoint may get, or no such endpoint.
     """
     return reopen.steadily(database, lambda connection: _replay(connection, event_id, endpoint_id=endpoint_id, now=now))
 
@@ -46,7 +51,7 @@ def replayable(
     again: datetime | None,
 ) -> Pages:
     """
-    The events that `replay_all` can be about.
+    The events that `replay_all` can be about. Those that the endpoint may not get are left out page by page.
 
     Args:
         type: Only those of this type; by default those to which the endpoint has subscribed.
@@ -59,7 +64,7 @@ def replayable(
     with database.read() as connection:
         endpoint = _find_endpoint(connection, endpoint_id)
         types = [type] if type is not None else _subscribed_types(connection, endpoint)
-    query = _events_of(endpoint.id, again).where(_event.c.type.in_(types))
+    query = _events_of(endpoint.id, again).where(_event.c.type.in_(types), *_about(_reach(endpoint)))
     if since is not None:
         query = query.where(_event.c.occurred_at >= since)
     if until is not None:
@@ -71,7 +76,7 @@ def replay_page(
     database: Database, numbers: Sequence[int], *, endpoint_id: str, again: datetime | None, now: datetime
 ) -> None:
     """
-    Give these events to an endpoint, but for those that wait for it, or were given to it meanwhile.
+    Give these events to an endpoint, but for those that it may not get, or that wait for it, or were given to it since.
 
     Raises:
         NotFound: The endpoint is not there, or no longer.
@@ -97,12 +102,12 @@ def _subscribed_types(connection: Connection, endpoint: Any) -> list[str]:
 
 def _replay(connection: Connection, event_id: str, *, endpoint_id: str, now: datetime) -> int:
     endpoint = _find_endpoint(connection, endpoint_id)
-    event = connection.execute(select(_event.c.id).where(_event.c.public_id == event_id)).scalar()
-    if event is None:
+    found = _covered(connection, _AIMED.where(_event.c.public_id == event_id), endpoint)
+    if not found:
         message = f"no event has the id {event_id!r}; webhooks.events.list() shows the newest"
         raise NotFound(message)
-    _give_to(connection, endpoint, [event], now=now)
-    number: int | None = connection.execute(_numbers([event], endpoint.id)).scalar()
+    _give_to(connection, endpoint, found, now=now)
+    number: int | None = connection.execute(_numbers(found, endpoint.id)).scalar()
     if number is None:
         raise queue.Moved  # the event has just been removed, for its age
     return number
@@ -112,13 +117,29 @@ def _give(
     connection: Connection, numbers: Sequence[int], *, endpoint_id: str, again: datetime | None, now: datetime
 ) -> None:
     endpoint = _find_endpoint(connection, endpoint_id)
-    still = _events_of(endpoint.id, again).where(_event.c.id.in_(numbers))
-    _give_to(connection, endpoint, connection.execute(still).scalars().all(), now=now)
+    still = connection.execute(_events_of(endpoint.id, again).where(_event.c.id.in_(numbers))).scalars().all()
+    _give_to(connection, endpoint, _covered(connection, _AIMED.where(_event.c.id.in_(still)), endpoint), now=now)
+
+
+def _reach(endpoint: Any) -> Reach:
+    return Reach(Scope(endpoint.scope), endpoint.tenant)
+
+
+def _about(reach: Reach) -> list[ColumnElement[bool]]:
+    """What no event lacks that an endpoint may get; to a database others may seem to have it."""
+    audiences = [one for one in Audience if reach.covers(one, reach.tenant)]
+    return [_event.c.audience.in_(audiences), *([] if reach.tenant is None else [_event.c.tenant == reach.tenant])]
+
+
+def _covered(connection: Connection, aimed: Select[Any], endpoint: Any) -> list[int]:
+    """Those of these events that the endpoint may get, compared as the fan-out does."""
+    reach = _reach(endpoint)
+    return [row.id for row in connection.execute(aimed) if reach.covers(Audience(row.audience), row.tenant)]
 
 
 def _find_endpoint(connection: Connection, public_id: str) -> Any:
     there = (_endpoint.c.public_id == public_id, _endpoint.c.deleted_at.is_(None))
-    for row in connection.execute(select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.ordering).where(*there)):
+    for row in connection.execute(_ENDPOINT.where(*there)):
         return row
     raise endpoints.not_found(public_id)
 

@@ -9,14 +9,15 @@ done, of an update the old values of what changed, and the values of the
 layout's attributes. If there is more to say, the letter is a capital, and an
 object comes after it: `unknown`, what changed from a value that is not known;
 `moved_from`, the key before; `identity`, if it is not what stands under the
-attributes of the key; `links`; `by_hand`; `endpoint`, to which alone it goes. What was emitted has the letter `E`,
-and in its object the `type`, the `tenant` if one was said, and the `row` if its
-values are not the row's.
+attributes of the key; `links`; `by_hand`; `endpoint`, to which alone it goes.
+What was emitted has the letter `E`, and in its object the `type`, the `tenant`
+if one was said, and the `row` if its values are not the row's. A layout with
+attributes that must not be sent names them as `hidden`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,10 +45,13 @@ class Layout:
     attributes: tuple[str, ...]
     #: Those that are the primary key, in its order; none, if each change says its identity.
     key: tuple[str, ...] = ()
+    #: Those that must not be sent.
+    hidden: tuple[str, ...] = ()
 
     @property
     def written(self) -> dict[str, Any]:
-        return {"resource": self.resource, "table": self.table, "attributes": self.attributes, "key": self.key}
+        said = {"resource": self.resource, "table": self.table, "attributes": self.attributes, "key": self.key}
+        return {**said, "hidden": self.hidden} if self.hidden else said
 
 
 #: A change as it stands in the row.
@@ -58,7 +62,7 @@ Run: TypeAlias = tuple[Layout, list[Packed]]
 
 def run_of(change: Change) -> Run:
     """A change alone, with a layout of its own."""
-    layout = Layout(change.resource, change.table, tuple(change.data))
+    layout = Layout(change.resource, change.table, tuple(change.data), hidden=change.hidden)
     more: dict[str, Any] = {"identity": parts(change.identity)}
     if unknown := [key for key in change.changed if key not in change.previous]:
         more["unknown"] = unknown
@@ -113,12 +117,15 @@ def read(text: bytes | str) -> Iterator[Change]:
         ValueError, TypeError, LookupError, AttributeError: It has not.
     """
     sheet = loads(text)
-    layouts = [
-        Layout(one["resource"], one["table"], tuple(one["attributes"]), tuple(one["key"])) for one in sheet["layouts"]
-    ]
+    layouts = [_layout(one) for one in sheet["layouts"]]
     for number, run in sheet["runs"]:
         for packed in run:
             yield _change(layouts[number], packed)
+
+
+def _layout(said: Mapping[str, Any]) -> Layout:
+    attributes, key, hidden = tuple(said["attributes"]), tuple(said["key"]), tuple(said.get("hidden", ()))
+    return Layout(said["resource"], said["table"], attributes, key, hidden)
 
 
 def _change(layout: Layout, packed: Packed) -> Change:
@@ -143,4 +150,5 @@ def _change(layout: Layout, packed: Packed) -> Change:
         row=more.get("row"),
         by_hand=more.get("by_hand", False),
         endpoint=more.get("endpoint"),
+        hidden=layout.hidden,
     )

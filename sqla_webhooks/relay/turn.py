@@ -1,7 +1,7 @@
 """
 The relay's path, once through.
 
-Take, coalesce, leave out, enrich, derive, fan out, allot, claim, send, record;
+Take, coalesce, assign to tenants, leave out, enrich, derive, fan out, allot, claim, send, record;
 and the upkeep.
 
 No step calls the next; they are all called here. Each database step is one
@@ -89,6 +89,7 @@ class Steps:
     The steps that remember something, one of each for an installation.
 
     Attributes:
+        assign: Says of events whom they may reach.
         wanted: Leaves out the events that were not asked for.
         enrich: Adds to events what the application's enrichers say.
         derive: Adds the events that follow from others, by the transitions that are declared.
@@ -96,6 +97,7 @@ class Steps:
 
     keep_fresh: KeepFresh
     lead: Lead
+    assign: Callable[[Sequence[Event]], list[Event]]
     wanted: Callable[[Iterable[Event]], list[Event]]
     enrich: Callable[[Sequence[Event]], list[Event]]
     derive: Callable[[Iterable[Event]], list[Event]]
@@ -145,7 +147,7 @@ class Relay:
         try:
             batch, leads = self._take() if taking else (_NOTHING, False)
             changed = coalesce(batch.rows, together=self._settings.coalesce) if leads else []
-            events = steps.derive(steps.enrich(steps.wanted(changed))) if changed else []
+            events = steps.derive(steps.enrich(steps.wanted(steps.assign(changed)))) if changed else []
             messages = steps.rendering.messages(events)
             published = leads and fan_out(
                 self._database,

@@ -29,7 +29,7 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 from support.events import event, post
-from support.local import Install
+from support.local import LOCAL, Install
 from support.receiver import Receiver
 from support.redis_server import redis_client
 from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
@@ -206,6 +206,31 @@ def test_enrichers(application: Application) -> None:
     application.webhooks.drain()
 
     assert application.receiver.events()[0]["data"]["customer"] == {"id": 1, "email": "a@example.com"}
+
+
+def test_tenants(application: Application) -> None:
+    class Here(DeclarativeBase):
+        pass
+
+    def install(factory: Any, **options: Any) -> Webhooks:
+        return sqla_webhooks.install(factory, deliver=False, **LOCAL, **options)
+
+    names = {"Base": Here, "Session": sessionmaker(application.engine), "install": install, "__name__": __name__}
+    application.names |= names | {"Mapped": Mapped, "mapped_column": mapped_column}
+    try:
+        application.run("class Invoice(Base):")
+        Here.metadata.create_all(application.engine)
+        application.run('webhooks.endpoints.create("https://partner.example/hooks", events=["order.*"], tenant="acme")')
+        with application.names["webhooks"] as webhooks:
+            webhooks.endpoints.update(webhooks.endpoints.list()[0].id, events=["*"])
+            invoice, country = application.names["Invoice"], application.names["Country"]
+            with application.names["Session"].begin() as session:
+                session.add_all([invoice(account_id="acme"), invoice(account_id="other"), country(code="x")])
+            webhooks.drain()
+    finally:
+        Here.registry.dispose()
+
+    assert [one["data"] for one in application.receiver.events()] == [{"id": 1, "account_id": "acme"}]
 
 
 def test_what_is_captured(application: Application) -> None:

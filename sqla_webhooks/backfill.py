@@ -276,4 +276,12 @@ def _held(
 
 def _change(rows: Existing, identity: Identity, values: dict[str, Any], *, endpoint: str | None) -> Change:
     shape = rows.shape
-    return Change(shape.resource, Operation.READ, identity, values, table=shape.table, endpoint=endpoint, hidden=shape.hidden)
+    return Change(
+        shape.resource,
+        Operation.READ,
+        identity,
+        values,
+        table=shape.table,
+        endpoint=endpoint,
+        hidden=shape.hidden,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
@@ -154,7 +155,8 @@ _JSON = ("events", "header_names", "filter")
 
 
 def _as_json(value: Any) -> str | None:
-    return None if value is None else encoding.dumps(value).decode()
+    """In ASCII, which every database takes."""
+    return None if value is None else json.dumps(value, separators=(",", ":"))
 
 
 def _shown(row: Any) -> Endpoint:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from sqla_webhooks import encoding, filters, models
+from sqla_webhooks import encoding, filters, models, operational
 from sqla_webhooks.audience import Reach, Scope
 from sqla_webhooks.errors import InvalidFilter
 from sqla_webhooks.events import Event
@@ -104,9 +104,13 @@ class Publication:
         self._revision = revision
 
     def _routes_of(self, message: Message) -> list[_Route]:
-        """Where an event goes; it is held against filters as it would be whole."""
+        """
+        Where an event goes; it is held against filters as it would be whole.
+
+        What is told of the webhooks themselves is asked for by its name, and filters speak of rows.
+        """
         routes = [route for route in self._routes if route.wants(message.event)]
-        if any(route.filter is not None for route in routes):
+        if message.event.type not in operational.TYPES and any(route.filter is not None for route in routes):
             body = encoding.loads(message.body if message.whole is None else message.whole)
             routes = [route for route in routes if route.filter is None or route.filter.match(body)]
         return routes

@@ -267,6 +267,47 @@ def test_rows_of_random_classes_are_as_their_schemas_say(designs: list[Design], 
     assert {one["operation"] for one in bodies} == {"create", "update", "delete"}
 
 
+def test_what_was_is_as_the_schemas_say_if_it_is_of_another_type(base: Any, in_memory: Sessions) -> None:
+    """As the object had it: the database has made a Decimal of it, and the object has not heard."""
+    columns = {**one_key(), "total": mapped_column(sa.Numeric(10, 2), nullable=False)}
+    bill: Any = type("Bill", (base,), {"__tablename__": "catalogue_bill", **columns})
+    base.metadata.create_all(engine := in_memory.kw["bind"])
+    sessions = sessionmaker(engine)
+    with captured(sessions) as webhooks, sessions(expire_on_commit=False) as session:
+        session.add(row := bill(total=10))
+        session.commit()
+        row.total = 20
+        session.commit()
+        session.delete(row)
+        session.commit()
+        bodies, catalogue = sent(webhooks), webhooks.catalogue()
+
+    assert [one["data"]["total"] for one in bodies] == ["10.00", "20.00", 20]
+    assert bodies[1]["changes"] == {"total": {"from": 10, "to": "20.00"}}
+    check(catalogue, bodies)
+    check(catalogue, [bodies[1] | {"changes": {"total": {"to": "20.00"}}}])  # what it was may be unknown
+    assert faults(catalogue["bill.created"].schema, bodies[0] | {"data": bodies[2]["data"]})
+
+
+def test_what_an_outer_join_does_not_find_is_null(base: Any, in_memory: Sessions) -> None:
+    left, right = (Table(f"catalogue_{one}", base.metadata, Column("id", sa.Integer, primary_key=True)) for one in "lr")
+    left.append_column(Column("name", sa.String, nullable=False))
+    right.append_column(Column("note", sa.String, nullable=False))
+    joined = left.outerjoin(right, left.c.id == right.c.id)
+    cls: Any = type("Joined", (base,), {"__table__": joined, "id": column_property(left.c.id, right.c.id)})
+    base.metadata.create_all(engine := in_memory.kw["bind"])
+    with engine.begin() as connection:
+        connection.execute(left.insert().values(id=1, name="a"))
+    sessions = sessionmaker(engine)
+    with captured(sessions) as webhooks:
+        with sessions.begin() as session:
+            session.scalars(sa.select(cls)).one().name = "b"
+        bodies, catalogue = sent(webhooks), webhooks.catalogue()
+
+    assert [one["data"] for one in bodies] == [{"id": 1, "name": "b", "note": None}]
+    check(catalogue, bodies)
+
+
 def test_links_and_what_is_too_large_are_as_the_schemas_say(base: Any, in_memory: Sessions) -> None:
     person = mapping.person(base)
     fans = Table("fans", base.metadata, *(Column(name, ForeignKey("person.id")) for name in ("one", "other")))

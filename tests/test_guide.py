@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography.fernet import Fernet
+from jsonschema import Draft202012Validator
 from sqlalchemy import Engine, ForeignKey
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -270,6 +271,18 @@ def test_encoders(application: Application) -> None:
     with application.names["webhooks"] as webhooks:
         encoding = Encoding(webhooks.settings.encoders)
         assert encoding.dumps([Money(Decimal("1.50"), "EUR")]) == b'[{"amount":1.5,"currency":"EUR"}]'
+
+
+def test_the_catalogue(application: Application) -> None:
+    application.run("catalogue = webhooks.catalogue()")
+    application.webhooks.endpoints.create(application.receiver.url(), events=["order.created"])
+    application.order()
+    application.webhooks.drain()
+    (request,) = application.receiver.received
+    document = application.names["document"]
+
+    assert Draft202012Validator(application.names["catalogue"]["order.created"].schema).is_valid(request.event)
+    assert (document["info"], "order.created" in document["webhooks"]) == ({"title": "Shop", "version": "2"}, True)
 
 
 def test_strategies(application: Application) -> None:

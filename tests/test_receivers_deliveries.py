@@ -22,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from support.local import Install
 
 from sqla_webhooks import Webhooks
+from sqla_webhooks.delivery.dialects.known import Dialects
 
 OLD, NEW = ("whsec_" + base64.b64encode(bytes([one]) * 32).decode() for one in (1, 2))
 
@@ -81,9 +82,9 @@ DIALECTS = {
     "openfront": Dialect(Openfront, standard, every_secret=False),
 }
 
-#: Those that there are, and those of them that come in batches.
-SENT: tuple[str, ...] = tuple(DIALECTS)
-BATCHED: tuple[str, ...] = ("standard", "cloudevents")
+#: All of them, and those that come in batches.
+SENT = tuple(DIALECTS)
+BATCHED = ("standard", "cloudevents")
 
 each = pytest.mark.parametrize("name", SENT)
 each_batched = pytest.mark.parametrize("name", BATCHED)
@@ -197,6 +198,12 @@ def stand(
 
 
 # --------------------------------------------------------------------------- tests
+
+
+def test_no_dialect_is_without_a_receiver() -> None:
+    there = Dialects.of([]).by_name
+    assert set(SENT) == set(there)
+    assert set(BATCHED) == {name for name, dialect in there.items() if dialect.batches}
 
 
 @each

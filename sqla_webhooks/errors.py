@@ -8,7 +8,7 @@ Every error of this library, in one tree.
     │   ├── InvalidSubscription
     │   ├── InvalidHeaders
     │   └── InvalidFilter
-    ├── NotFound                  no endpoint, event or delivery has that id
+    ├── NotFound                  no endpoint, event or delivery has that id; or a row is gone
     ├── WrongState                a delivery that cannot be retried or cancelled any more
     ├── OutboxWriteError          raised out of flush(): the change cannot be recorded
     ├── BulkLimitExceeded         a bulk statement about more rows than one may be
@@ -68,7 +68,7 @@ class InvalidFilter(EndpointError):
 
 
 class NotFound(WebhooksError, LookupError):
-    """No endpoint, event or delivery has the id that was asked for."""
+    """No endpoint, event or delivery has the id that was asked for; or the row that an event would be about is gone."""
 
 
 class WrongState(WebhooksError):

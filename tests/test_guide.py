@@ -232,6 +232,34 @@ def test_tenants(application: Application) -> None:
         Here.registry.dispose()
 
     assert [one["data"] for one in application.receiver.events()] == [{"id": 1, "account_id": "acme"}]
+def test_domain_events(application: Application) -> None:
+    application.order()
+    application.names["Session"] = sessionmaker(application.engine)
+    application.run("webhooks = install(Session, domain_events={")
+    with application.names["webhooks"] as webhooks:
+        application.run("from sqla_webhooks import changed")
+        events = ["order.shipped", "backup.*", "order.sold", "*.lost"]
+        assert webhooks.endpoints.create("https://a.example", events=events).events == tuple(events)
+
+
+def test_by_hand(application: Application) -> None:
+    application.order()
+    with application.names["Session"]() as session:
+        application.names["order"] = session.get(Order, 1)
+    application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.run('webhooks.trigger("order.updated", order)')
+    application.webhooks.drain()
+
+    assert application.receiver.events()[0]["changes"] == {}
+
+
+def test_context(application: Application) -> None:
+    application.order()
+    application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.run("with webhooks.context(")
+    application.webhooks.drain()
+
+    assert application.webhooks.events.list()[0].context == {"actor": "user 7", "request_id": "4bf92f"}
 
 
 def test_what_is_captured(application: Application) -> None:

@@ -438,14 +438,15 @@ def test_the_core_packages_are_all_that_is_imported(tmp_path: Path) -> None:
 
 #: What applications import. A name that goes from here is a breaking change.
 PUBLIC = """
-Answer Attempt Blocked BulkLimitExceeded Clock CloudEvents CloudEventsBinary Condition ConfigurationError
-ConnectFailed DatabaseBusy Deliveries Delivery DeliveryError DeliveryState DescribedAttribute DescribedResource
-Description Dialect Drained Endpoint EndpointError Endpoints Event Events GitHub Health InvalidAnswer InvalidFilter
-InvalidHeaders InvalidSubscription InvalidURL MemoryReplayGuard NewEndpoint NotFound OpenFront Operation Options
-OutboxWriteError Post Progress Pruned Reencrypted Replayed Retention SecretState Settings SignatureError SigningFailed
-Standard StoredEvent TLSFailed TenantUnknown TimedOut Webhooks WebhooksError WrongState __version__ changed dead
-delivered endpoint_disabled endpoint_failing endpoint_recovered enricher enricher_failed enriching failed install
-models oversized predicate_failed tenant_unknown unencodable verify
+Answer Attempt Blocked BulkLimitExceeded Catalogue CatalogueEvent Clock CloudEvents CloudEventsBinary Condition
+ConfigurationError ConnectFailed DatabaseBusy Deliveries Delivery DeliveryError DeliveryState DescribedAttribute
+DescribedResource Description Dialect Drained Endpoint EndpointError Endpoints Event Events GitHub Health
+InvalidAnswer InvalidFilter InvalidHeaders InvalidSubscription InvalidURL MemoryReplayGuard NewEndpoint NotFound
+OpenFront Operation Options OutboxWriteError Post Progress Pruned Reencrypted Replayed Retention SecretState Settings
+SignatureError SigningFailed Standard StoredEvent TLSFailed TenantUnknown TimedOut Webhooks WebhooksError WrongState
+__version__ changed dead delivered endpoint_disabled endpoint_enricher endpoint_failing endpoint_recovered enricher
+enricher_failed enriching enriching_for_endpoint failed install models oversized predicate_failed tenant_unknown
+unencodable verify
 """
 
 

@@ -79,13 +79,16 @@ class Row:
             SQLAlchemyError: The class is not yet complete, or wrongly mapped.
         """
         mapper = shape.mapper
+        sent = {name: column for name, column in shape.columns.items() if name not in shape.hidden}
         outer = not isinstance(mapper.local_table, Table)  # a join, or a query: what it does not find is null
         return cls(
             name,
             shape.resource,
             mapper.class_.__name__,
-            forms={one: forms.of(column, outer=outer) for one, column in shape.columns.items()},
-            stored=shape.stored,
+            forms={
+                one: forms.of(column, outer=outer) for one, column in shape.columns.items() if one not in shape.hidden
+            },
+            stored=tuple(name for name in shape.stored if name in sent),
             key=shape.key,
             links=tuple(one.key for one in mapper.relationships if one.secondary is not None and not one.viewonly),
         )

@@ -22,11 +22,11 @@ from sqlalchemy.orm import Session, scoped_session
 from sqla_webhooks import given, terms
 from sqla_webhooks import headers as own_headers
 from sqla_webhooks._clock import Clock
-from sqla_webhooks.asked import check_endpoint_id
+from sqla_webhooks.asked import check_endpoint_id, check_texts
 from sqla_webhooks.config import Several
 from sqla_webhooks.enrolment import Enrolment, found
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.events import Endpoint, NewEndpoint, SecretState
+from sqla_webhooks.events import Delivery, Endpoint, NewEndpoint, SecretState
 from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox import secrets
 from sqla_webhooks.outbox.database import Database, on_database
@@ -59,7 +59,16 @@ class Endpoints:
     database.
     """
 
-    def __init__(self, database: Database, *, enrolment: Enrolment, effects: Effects, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        enrolment: Enrolment,
+        effects: Effects,
+        send_example: Callable[[str, str | None], Delivery],
+        clock: Clock,
+    ) -> None:
+        self._send_example = send_example
         self._database = database
         self._enrolment = enrolment
         self._effects = effects
@@ -265,6 +274,30 @@ class Endpoints:
         values = self._enrolment.rules.checked(asked)
         added = None if headers is None else own_headers.check(headers)
         return self._write(session, lambda connection: self._enrolment.update(connection, id, values, headers=added))
+
+    @on_database
+    def test(self, id: str, *, type: str | None = None) -> Delivery:
+        """
+        Send an endpoint an example of an event, so that its receiver can be tried.
+
+        The example of `webhooks.catalogue()`, in the endpoint's dialect, signed
+        and retried as any event, past its filter. Its id begins with
+        `evt_test_`, by which a receiver can tell that nothing has happened. It
+        waits for nothing, and nothing for it. One short write transaction.
+
+        Args:
+            type: Such as `order.created`; by default the first in the catalogue to which the endpoint has subscribed.
+
+        Returns:
+            The delivery, which waits to be sent: `webhooks.deliveries.get(delivery.id)` tells what came of it.
+
+        Raises:
+            NotFound: There is no such endpoint, or no such event.
+            InvalidSubscription: Nothing that the endpoint has subscribed to can occur in this process.
+        """
+        check_endpoint_id(id)
+        check_texts(type=type)
+        return self._send_example(id, type)
 
     @on_database
     def disable(self, id: str, *, session: Session | None = None) -> Endpoint:

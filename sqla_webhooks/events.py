@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias
 
-from sqla_webhooks.audience import Audience, Scope
+from sqla_webhooks.audience import Audience, Reach, Scope
 from sqla_webhooks.destination import Destination
 from sqla_webhooks.errors import DeliveryError
 
@@ -256,6 +256,11 @@ class Endpoint:
     disabled_at: datetime | None = None
     disabled_because: str | None = None
     health: Health = field(default_factory=Health)
+
+    @property
+    def reach(self) -> Reach:
+        """Which events it may get."""
+        return Reach(self.scope, self.tenant)
 
 
 @dataclass(frozen=True, slots=True)

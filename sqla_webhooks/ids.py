@@ -17,6 +17,15 @@ def event_id(at: datetime) -> str:
     return f"evt_{(at - _EPOCH) // timedelta(milliseconds=1):012x}{secrets.token_hex(10)}"
 
 
+#: What the id of an example begins with, by which a receiver knows that nothing has happened.
+EXAMPLE = "evt_test_"
+
+
+def example_id(at: datetime) -> str:
+    """That of an event that is sent to try a receiver: `evt_test_`, and as any other."""
+    return EXAMPLE + event_id(at).removeprefix("evt_")
+
+
 def endpoint_id() -> str:
     """A new one: `ep_` and 128 random bits in hexadecimal."""
     return f"ep_{secrets.token_hex(16)}"

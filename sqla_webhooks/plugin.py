@@ -11,65 +11,28 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.sql.base import ExecutableOption
 
-from sqla_webhooks import signals, subscriptions
+from sqla_webhooks.assembly import Assembly
 from sqla_webhooks.async_sessions import AsyncBind, AsyncFactory
-from sqla_webhooks.backfill import Backfills
-from sqla_webhooks.capture.bulk import Bulk
-from sqla_webhooks.capture.by_hand import ByHand
-from sqla_webhooks.capture.emission import Emission
-from sqla_webhooks.capture.factory import Factory, Listened
-from sqla_webhooks.capture.interest import Interest
-from sqla_webhooks.capture.listen import Capture
-from sqla_webhooks.capture.recorder import Recorder
-from sqla_webhooks.catalogue import Catalogue, catalogue
+from sqla_webhooks.capture.factory import Factory
+from sqla_webhooks.catalogue import Catalogue
 from sqla_webhooks.config import Options, Settings
-from sqla_webhooks.context import Circumstances
-from sqla_webhooks.custody import Custody
-from sqla_webhooks.delivery import sign
-from sqla_webhooks.delivery.announce import Announcer
-from sqla_webhooks.delivery.credentials import Opener
-from sqla_webhooks.delivery.dialects.known import Dialects
-from sqla_webhooks.delivery.dialects.standard import Standard
-from sqla_webhooks.delivery.egress import EgressPolicy
-from sqla_webhooks.delivery.rendering import Rendering
-from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.describe import Description, describe
-from sqla_webhooks.domain import Domain
-from sqla_webhooks.encoding import Encoding, type_name
-from sqla_webhooks.endpoints import Effects, Endpoints
+from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import (
     EndpointEnricherFunction,
     EnricherFunction,
     register,
     register_for_endpoint,
 )
-from sqla_webhooks.enrich.latest import Latest
-from sqla_webhooks.enrich.run import Enrichment
-from sqla_webhooks.enrolment import Enrolment
 from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.history import Deliveries, Events
-from sqla_webhooks.outbox.database import Database
-from sqla_webhooks.outbox.lead import Lead
-from sqla_webhooks.outbox.publish import Publication
-from sqla_webhooks.outbox.record import Recording
 from sqla_webhooks.outbox.retention import prune_all
 from sqla_webhooks.progress import Progress, Pruned, Report
 from sqla_webhooks.relay.drain import Drained
-from sqla_webhooks.relay.retirements import Retirements
-from sqla_webhooks.relay.tailor import Tailor
-from sqla_webhooks.relay.thread import RelayThread
-from sqla_webhooks.relay.turn import Relay, Steps
-from sqla_webhooks.relay.upkeep import Upkeep
-from sqla_webhooks.resources import Resources
 from sqla_webhooks.telling import Telling
-from sqla_webhooks.tenants import Tenants
-from sqla_webhooks.terms import Rules
-from sqla_webhooks.transitions import Transitions
-from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
 
@@ -164,49 +127,24 @@ class Webhooks(Telling):
         self.engine = engine
         self._uninstalled = False
         self._factory = factory
-        # First, since it may refuse what it is given, and nothing has been listened to by then.
-        self._resources = Resources(include=settings.include, exclude=settings.exclude, names=settings.names)
-        self._vault = Vault(settings.encryption_keys or ())
-        self._database = Database(engine)
-        self._encoding = Encoding(settings.encoders, report=self._report)
-        self._enriching = signals.Signal("enriching", "`enriching`, for one installation.")
-        self._enriching_for_endpoint = signals.Signal(
-            "enriching_for_endpoint", "`enriching_for_endpoint`, for one installation."
+        self._parts = parts = Assembly(factory, engine, settings=settings, told_by=self)
+        super().__init__(
+            parts.emission, parts.by_hand, circumstances=parts.circumstances, transitions=parts.transitions
         )
-        self._dialects = Dialects.of(settings.dialects)
-        self._domain = Domain(settings.domain_events)
-        self._transitions = Transitions(self._resources, self._domain, encoding=self._encoding)
-        self._circumstances = Circumstances()
-        self._interest = Interest(settings.clock, everything=settings.capture == "all", derived=self._transitions.types)
-        self._policy = EgressPolicy.of(settings)
-        self._thread = self._make_thread()
-        self._recorder = self._make_recorder()
-        self._capture = self._make_capture(factory.listened)
-        self._emission = Emission(self._recorder, self._database, self._domain, self._capture.hears)
-        self._by_hand = ByHand(self._recorder, database=self._database, wake=self._thread.wake)
-        self.endpoints = self._make_endpoints()
-        self.events = Events(self._database, clock=settings.clock, due=self._thread.ring)
-        self.deliveries = Deliveries(self._database, clock=settings.clock, due=self._thread.ring)
-        self._backfills = Backfills(
-            self._database,
-            self._resources,
-            settings=settings,
-            encoding=self._encoding,
-            written=self._thread.wake,
-        )
+        self.endpoints, self.events, self.deliveries = parts.endpoints, parts.events, parts.deliveries
         self._begin()
 
     def enricher(
         self, model: type[T], *, options: Iterable[ExecutableOption] = ()
     ) -> Callable[[EnricherFunction[T]], EnricherFunction[T]]:
         """As the module's `@enricher`, for this installation alone; runs after those."""
-        return register(self._enriching, model, options=options)
+        return register(self._parts.enriching, model, options=options)
 
     def endpoint_enricher(
         self, model: type[T], *, options: Iterable[ExecutableOption] = ()
     ) -> Callable[[EndpointEnricherFunction[T]], EndpointEnricherFunction[T]]:
         """As the module's `@endpoint_enricher`, for this installation alone; runs after those."""
-        return register_for_endpoint(self._enriching_for_endpoint, model, options=options)
+        return register_for_endpoint(self._parts.enriching_for_endpoint, model, options=options)
 
     def describe(self) -> Description:
         """
@@ -219,11 +157,11 @@ class Webhooks(Telling):
         Raises:
             SQLAlchemyError: A mapped class is not yet complete, or wrongly mapped.
         """
-        return describe(self._resources)
+        return describe(self._parts.resources)
 
     def catalogue(self) -> Catalogue:
         """Every event that can occur, with the JSON Schema of its body and an example. Raises as `describe()`."""
-        return catalogue(self._resources, dialect=self.engine.dialect, encoders=self.settings.encoders)
+        return self._parts.catalogue()
 
     def drain(self, timeout: float | None = None) -> Drained:
         """
@@ -244,7 +182,7 @@ class Webhooks(Telling):
             ConfigurationError: Called from an enricher or a receiver of a signal, or after `uninstall()`.
         """
         self._check_installed()
-        return self._thread.drain(timeout)
+        return self._parts.thread.drain(timeout)
 
     def backfill(
         self,
@@ -291,7 +229,7 @@ class Webhooks(Telling):
             SQLAlchemyError: The database failed, or refused the condition.
         """
         self._check_installed()
-        return self._backfills.run(
+        return self._parts.backfills.run(
             model, where=where, endpoint=endpoint, name=name, page=page, waiting=waiting, progress=progress
         )
 
@@ -307,7 +245,7 @@ class Webhooks(Telling):
         Raises:
             DatabaseBusy: In-memory SQLite, and a transaction is open on its connection.
         """
-        return self._database.run(partial(prune_all, self._database, self.settings, progress=progress))
+        return self._parts.database.run(partial(prune_all, self._parts.database, self.settings, progress=progress))
 
     def start(self) -> None:
         """
@@ -317,10 +255,10 @@ class Webhooks(Telling):
             ConfigurationError: The database is SQLite in memory, or this was uninstalled.
         """
         self._check_installed()
-        if self._database.in_memory:
+        if self._parts.database.in_memory:
             message = f"no relay thread can run on {_ONE_CONNECTION}"
             raise ConfigurationError(message)
-        self._thread.start()
+        self._parts.thread.start()
 
     def stop(self, timeout: float | None = 5.0) -> bool:
         """
@@ -332,7 +270,7 @@ class Webhooks(Telling):
         Returns:
             Whether the thread has ended.
         """
-        return self._thread.stop(timeout)
+        return self._parts.thread.stop(timeout)
 
     def uninstall(self, timeout: float | None = 5.0) -> bool:
         """
@@ -348,9 +286,9 @@ class Webhooks(Telling):
             will be recorded by nobody, and sent again when its lease has ended.
         """
         self._uninstalled = True
-        self._capture.close(_CLOSE_TIMEOUT)
-        ended = self._thread.close(timeout)
-        self._database.close()
+        self._parts.capture.close(_CLOSE_TIMEOUT)
+        ended = self._parts.thread.close(timeout)
+        self._parts.database.close()
         self._factory.unmark(self)
         return ended
 
@@ -366,163 +304,27 @@ class Webhooks(Telling):
     def __repr__(self) -> str:
         return f"<Webhooks on {self.engine.url!r}>"
 
-    def _make_thread(self) -> RelayThread:
-        settings, database = self.settings, self._database
-        relay = Relay(database, settings, steps=self._make_steps())
-        make_sender = partial(
-            Sender,
-            self._policy,
-            connect_timeout=settings.connect_timeout,
-            timeout=settings.timeout,
-            clock=settings.clock,
-        )
-        return RelayThread(relay, settings, database=database, make_sender=make_sender)
-
-    def _make_steps(self) -> Steps:
-        settings, database = self.settings, self._database
-        render = partial(Standard().body, dumps=self._encoding.dumps)
-        announcer = Announcer(self)
-        publication = Publication(keep_all=settings.capture == "all", drop=settings.while_disabled == "drop")
-        tenants = Tenants(
-            self._resources,
-            settings.tenant,
-            encoding=Encoding(settings.encoders),  # which reports nothing: what it writes was written by capture before
-            report=announcer.tenant_unknown,
-        )
-        enrichment = Enrichment(
-            database,
-            self._resources,
-            signals=(signals.enriching, self._enriching),
-            encoding=self._encoding,
-            may_see=tenants.may_see,
-        )
-        own_enrichment = Enrichment(
-            database,
-            self._resources,
-            signals=(signals.enriching_for_endpoint, self._enriching_for_endpoint),
-            encoding=self._encoding,
-            may_see=tenants.may_see,
-        )
-        rendering = Rendering(
-            database,
-            self._resources,
-            encoding=self._encoding,
-            limit=settings.payload_limit,
-            send_context=settings.send_context,
-        )
-        return Steps(
-            keep_fresh=self._interest.keep_fresh,
-            lead=Lead(database),
-            assign=tenants.assign,
-            wanted=self._resources.wanted,
-            enrich=enrichment.enrich,
-            derive=self._transitions.derive,
-            rendering=rendering,
-            publication=publication,
-            tailor=Tailor(
-                database,
-                self._resources,
-                latest=Latest(database, self._resources, encoding=self._encoding, may_have=tenants.may_have),
-                enrichments=(enrichment, own_enrichment),
-                transform=settings.transform,
-                dialects=self._dialects,
-                rendering=rendering,
-            ),
-            dialects=self._dialects,
-            opener=Opener(self._vault, check_secret=self._dialects.check_secret),
-            recording=Recording(
-                database,
-                publication,
-                hold=settings.after_last_attempt == "hold",
-                disable_after=settings.disable_after,
-                render=render,
-            ),
-            retirements=Retirements(
-                database, publication, disable_after=settings.disable_after, render=render, announcer=announcer
-            ),
-            upkeep=Upkeep(database, settings),
-            announcer=announcer,
-        )
-
-    def _make_recorder(self) -> Recorder:
-        return Recorder(
-            database=self._database,
-            served=self._factory.serves,
-            resources=self._resources,
-            interest=self._interest,
-            clock=self.settings.clock,
-            encoding=self._encoding,
-            circumstances=self._circumstances,
-        )
-
-    def _make_capture(self, listened: Listened) -> Capture:
-        settings, recorder = self.settings, self._recorder
-        skip = settings.beyond_bulk_limit == "skip"
-        bulk = Bulk(recorder, limit=settings.bulk_limit, skip=skip) if settings.capture_bulk else None
-        return Capture(listened, recorder=recorder, bulk=bulk, wake=self._thread.wake)
-
-    def _make_endpoints(self) -> Endpoints:
-        rules = Rules(
-            check_url=self._policy.check_url,
-            check_events=lambda patterns: subscriptions.check(
-                patterns, self._resources.names(), never=self._resources.never(), domain=self._domain
-            ),
-            check_dialect=self._dialects.check_name,
-            check_batch=self._dialects.check_batch,
-        )
-        custody = Custody(
-            self._vault,
-            check_secret=self._dialects.check_secret,
-            make_secret=sign.generate_secret,
-        )
-        effects = Effects(
-            being_written=self._capture.endpoints_being_written,
-            written=self._endpoints_written,
-            due=self._thread.ring,
-        )
-        enrolment = Enrolment(rules, custody, clock=self.settings.clock)
-        return Endpoints(self._database, enrolment=enrolment, effects=effects, clock=self.settings.clock)
-
     def _begin(self) -> None:
         """The end of `install()`: nothing has happened before, and nothing is left of it if it fails."""
         try:
             if self.settings.create_tables:
-                self._database.create_tables()
-            self._capture.listen()
+                self._parts.database.create_tables()
+            self._parts.capture.listen()
             self._factory.mark(self)
-            if self.settings.deliver and not self._database.in_memory:
-                self._thread.start()
+            if self.settings.deliver and not self._parts.database.in_memory:
+                self._parts.thread.start()
         except BaseException:
             self.uninstall()
             raise
-        if not self._vault.seals:
+        if not self._parts.vault.seals:
             logger.info("secrets of endpoints stand in the database as they are: encryption_keys=[...] encrypts them")
-        if self.settings.deliver and self._database.in_memory:
+        if self.settings.deliver and self._parts.database.in_memory:
             logger.warning("no relay thread was started: this is %s", _ONE_CONNECTION)
-
-    def _endpoints_written(self) -> None:
-        """Know it at once, so that the next flush knows which old values to read: in the thread that wrote."""
-        self._interest.forget_age()
-        as_of = self.settings.clock.monotonic()
-        try:
-            with self._database.read() as connection:
-                self._interest.look(connection, as_of=as_of)
-        except SQLAlchemyError:
-            logger.debug("an endpoint was written, and could not be read again: the next flush will", exc_info=True)
 
     def _check_installed(self) -> None:
         if self._uninstalled:
             message = "this installation was uninstalled: call install() again and use what it returns"
             raise ConfigurationError(message)
-
-    def _report(self, kind: type) -> None:
-        """In whichever thread met the value; in `flush()`, so it must not fail."""
-        logger.warning(
-            "a value of type %s has no JSON form, or its encoder failed, and it was replaced by a placeholder: see "
-            "install(encoders={...}), or leave the attribute out with exclude=[...]",
-            type_name(kind),
-        )
-        signals.unencodable.tell(self, kind=kind)
 
 
 #: Seconds that `uninstall()` waits for a flush to be through with the listeners.

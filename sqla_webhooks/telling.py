@@ -17,10 +17,13 @@ from sqla_webhooks.transitions import P, Transitions
 class Telling:
     """Domain events, events by hand, and the context of both and of changes. Safe for any thread."""
 
-    _emission: Emission
-    _by_hand: ByHand
-    _circumstances: Circumstances
-    _transitions: Transitions
+    def __init__(
+        self, emission: Emission, by_hand: ByHand, *, circumstances: Circumstances, transitions: Transitions
+    ) -> None:
+        self._emission = emission
+        self._by_hand = by_hand
+        self._circumstances = circumstances
+        self._transitions = transitions
 
     def emit(
         self,

@@ -637,7 +637,7 @@ def test_an_event_of_the_application_s_own_is_in_it(base: Any, in_memory: Sessio
     person = mapping.person(base)
     webhooks = install(in_memory, deliver=False)
     own = {"payment.captured": person, "shop.opened": None, "nobody.here": None}
-    resources = webhooks._resources  # noqa: SLF001  # no setting says which there are
+    resources = webhooks._parts.resources  # noqa: SLF001  # no setting says which there are
     catalogue = make(resources, dialect=webhooks.engine.dialect, encoders={}, domain_events=own)
 
     assert [one.type for one in catalogue if one.type in own] == list(own)

@@ -232,6 +232,8 @@ def test_tenants(application: Application) -> None:
         Here.registry.dispose()
 
     assert [one["data"] for one in application.receiver.events()] == [{"id": 1, "account_id": "acme"}]
+
+
 def test_domain_events(application: Application) -> None:
     application.order()
     application.names["Session"] = sessionmaker(application.engine)

@@ -441,12 +441,12 @@ PUBLIC = """
 Answer Attempt Blocked BulkLimitExceeded Catalogue CatalogueEvent Clock CloudEvents CloudEventsBinary Condition
 ConfigurationError ConnectFailed DatabaseBusy Deliveries Delivery DeliveryError DeliveryState DescribedAttribute
 DescribedResource Description Dialect Drained Endpoint EndpointError Endpoints Event Events GitHub Health
-InvalidAnswer InvalidFilter InvalidHeaders InvalidSubscription InvalidURL MemoryReplayGuard NewEndpoint NotFound
-OpenFront Operation Options OutboxWriteError Post Progress Pruned Reencrypted Replayed Retention SecretState Settings
-SignatureError SigningFailed Standard StoredEvent TLSFailed TenantUnknown TimedOut Webhooks WebhooksError WrongState
-__version__ changed dead delivered endpoint_disabled endpoint_enricher endpoint_failing endpoint_recovered enricher
-enricher_failed enriching enriching_for_endpoint failed install models oversized predicate_failed tenant_unknown
-unencodable verify
+InvalidAnswer InvalidFilter InvalidHeaders InvalidSubscription InvalidURL MemoryReplayGuard NewEndpoint
+NotAcknowledged NotFound OpenFront Operation Options OutboxWriteError Post Progress Pruned Reencrypted RenderingFailed
+Replayed Retention SecretState Settings SignatureError SigningFailed Standard StoredEvent TLSFailed TenantUnknown
+TimedOut Webhooks WebhooksError WrongState __version__ changed dead delivered endpoint_disabled endpoint_enricher
+endpoint_failing endpoint_recovered enricher enricher_failed enriching enriching_for_endpoint failed install models
+oversized predicate_failed tenant_unknown unencodable verify
 """
 
 

@@ -9,7 +9,7 @@ is padded here: `Decimal("1.5")` is 1.50.
 | column | settled |
 | --- | --- |
 | Integer, Boolean, Date, Uuid | `int`, `bool`, `date`, `UUID`, and nothing that is only like them |
-| String, Text, Enum | `str`, not in a `CHAR`; of an enum's class its members |
+| String, Text, Enum | `str` no longer than the column, not in a `CHAR`; of an enum's class its members |
 | LargeBinary | `bytes`, not in a `BINARY` |
 | Numeric | `Decimal` with no more decimal places than the column; on PostgreSQL any, where the column does not say |
 | Float, Double | `float`, unless the database keeps fewer digits |
@@ -85,7 +85,7 @@ def _plain(kind: TypeEngine[Any], dialect: Dialect) -> Rule:  # noqa: C901, PLR0
         case sa.Enum():
             return Rule(frozenset({kind.enum_class or str}))
         case sa.String():
-            return Rule(frozenset({str}))
+            return _text(kind, dialect)
         case sa.Boolean():
             return Rule(frozenset({bool}))
         case sa.Integer():
@@ -106,6 +106,14 @@ def _plain(kind: TypeEngine[Any], dialect: Dialect) -> Rule:  # noqa: C901, PLR0
             return AS_IT_IS
         case _:
             return _READ_AGAIN
+
+
+def _text(kind: sa.String, dialect: Dialect) -> Rule:
+    """PostgreSQL and MariaDB cut spaces at the end that are too many, and refuse other letters; SQLite takes all."""
+    longest = kind.length
+    if longest is None or dialect.name == "sqlite":
+        return Rule(frozenset({str}))
+    return Rule(checks=((str, lambda value: value if len(value) <= longest else UNSETTLED),))
 
 
 def _decorated(kind: TypeDecorator[Any], dialect: Dialect) -> Rule:

@@ -140,7 +140,7 @@ class Publication:
         if not routed:
             return
         rows = {message.event.id: _event_row(message) for message, _ in routed}
-        numbers = _insert_events(connection, list(rows.values()))
+        numbers = _insert(connection, list(rows.values()))
         deliveries = [
             queue.delivery_row(
                 route.endpoint_id,
@@ -174,7 +174,12 @@ def stored_filter(text: str | None, endpoint_id: str) -> Filter | None:
         return None
 
 
-def _insert_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+def insert_events(connection: Connection, messages: Sequence[Message]) -> dict[str, int]:
+    """Insert events and no deliveries; public id to number."""
+    return _insert(connection, [_event_row(message) for message in messages])
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Insert in order, so that the database's numbers say the order; public id to number."""
     numbers: dict[str, int] = {}
     for some in by_bytes(connection, rows, size=_size):

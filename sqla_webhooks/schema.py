@@ -109,14 +109,12 @@ class Forms:
             return self._of_kind(_python_type(meant))
         return self._typed(meant.load_dialect_impl(self._dialect))
 
-    def _plain(self, kind: TypeEngine[Any]) -> Form:  # noqa: PLR0911  # one for each sort
+    def _plain(self, kind: TypeEngine[Any]) -> Form:
         match kind:
             case sa.Enum():
                 return self._enum(kind)
             case sa.ARRAY():
                 return self._array(kind)
-            case sa.Uuid(as_uuid=False):
-                return TEXT
         name = _name(kind, self._dialect)
         if name.endswith("RANGE"):
             return self._range(name)

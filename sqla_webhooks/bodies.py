@@ -85,9 +85,7 @@ class Row:
             name,
             shape.resource,
             mapper.class_.__name__,
-            forms={
-                one: forms.of(column, outer=outer) for one, column in shape.columns.items() if one not in shape.hidden
-            },
+            forms={one: forms.of(column, outer=outer) for one, column in sent.items()},
             stored=tuple(name for name in shape.stored if name in sent),
             key=shape.key,
             links=tuple(one.key for one in mapper.relationships if one.secondary is not None and not one.viewonly),

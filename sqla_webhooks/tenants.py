@@ -262,10 +262,7 @@ def _for(event: Event, whose: _Whose) -> Event:
 
 def _left(event: Event, whose: _Whose, before: dict[str, Any], *, shapes: Sequence[Shape]) -> Event:
     """For those whose the row was: it is gone, under the key that they know it by, with nothing of what it is now."""
-    moved = event.former_id is not None
-    key = shapes[0].key
-    known = all(name in before for name in key)
-    return replace(
+    gone = replace(
         event,
         id=event_id(event.timestamp),
         type=f"{event.resource}.{Operation.DELETE.verb}",
@@ -273,14 +270,15 @@ def _left(event: Event, whose: _Whose, before: dict[str, Any], *, shapes: Sequen
         data=before,
         changes=None,
         links=None,
-        resource_id=event.former_id or event.resource_id,
-        identity=(tuple(before[name] for name in key) if known else ()) if moved else event.identity,
-        former_id=event.resource_id
-        if moved
-        else None,  # in the queue of the other key too, where the row may come back
         audience=whose.half,
         tenant=whose.tenant,
     )
+    if event.former_id is None:
+        return gone
+    key = shapes[0].key
+    identity = tuple(before[name] for name in key) if all(name in before for name in key) else ()
+    # It stands in the queue of the new key too, under which the row may come back.
+    return replace(gone, resource_id=event.former_id, identity=identity, former_id=event.resource_id)
 
 
 def _come(event: Event, whose: _Whose) -> Event:

@@ -29,7 +29,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.exc import DetachedInstanceError
 from support.clock import MovedClock
-from support.databases import database_named
+from support.databases import Database, database_named
 from support.local import Install
 from support.mapping import base, person
 from support.receiver import Receiver
@@ -524,6 +524,43 @@ def test_a_column_that_is_not_sent_tells_and_stays_untold(house: Make, sessions:
     assert [event["data"] for event in heard["all"]] == [{"id": 1, "note": "m"}, {"id": 2, "note": "m"}]
 
 
+def test_what_is_hidden_stays_so_however_a_transaction_writes_it(house: Make, sessions: Sessions) -> None:
+    """In changes that are merged, and in those of rows that an object does not know whole."""
+    one = house()
+    with sessions.begin() as session:  # created and updated
+        session.add(row := Hidden(id=1, account_token="a", note="1"))
+        session.flush()
+        row.note = "2"
+    with sessions() as session:
+        row = session.get_one(Hidden, 1)
+        session.commit()
+        row.note = "3"  # while it is expired
+        session.commit()
+        row.note = "4"  # twice
+        session.flush()
+        row.account_token, row.note = "b", "5"
+        session.commit()
+        row.id = 2  # its key
+        session.commit()
+        row.note = "6"  # updated and deleted
+        session.flush()
+        session.delete(row)
+        session.flush()
+        session.add(Hidden(id=2, account_token="a", note="7"))  # and replaced
+        session.commit()
+        session.execute(update(Hidden).values(note="8"))  # updated and deleted
+        session.execute(delete(Hidden))
+        session.commit()
+    heard = one.heard()
+
+    assert [event["type"].removeprefix("hidden.") for event in heard["a"]] == [
+        *("created", "updated", "deleted"),
+        *("created", "deleted"),
+    ]
+    assert [event["type"].removeprefix("hidden.") for event in heard["b"]] == ["created", "updated", "deleted"]
+    assert "account_token" not in json.dumps(heard)
+
+
 def test_a_move_that_nothing_visible_tells_of(house: Make, sessions: Sessions) -> None:
     one = house()
     one.add(Hidden(id=1, account_token="a", note="n"))
@@ -801,6 +838,31 @@ def test_a_row_that_moves_while_enrichers_work_is_not_loaded_again_for_whom_it_w
     assert [event["data"].get("now") for event in heard["a"]] == [None]
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("level", ["READ COMMITTED", "AUTOCOMMIT"])
+def test_what_enrichers_load_bit_by_bit_is_of_one_instant(
+    install: Install, database: Database, receiver: Receiver, level: Any
+) -> None:
+    """SQLite has no other kind. The row is checked once; what is loaded for it later must not be of a later owner's."""
+    with database.engine(isolation_level=level) as engine:
+        Base.metadata.create_all(engine)
+        sessions = sessionmaker(engine)
+        one = House(install, sessions, receiver)
+
+        @one.webhooks.enricher(Order)
+        def late(order: Order, payload: dict[str, Any]) -> None:
+            with engine.begin() as connection:
+                connection.execute(update(Account).values(name="of b"))
+            assert order.account is not None
+            payload["account"] = order.account.name
+
+        one.add(Account(id="a", name="of a"), Order(id=1, account_id="a"))
+        heard = one.heard()
+        one.webhooks.uninstall()
+
+    assert [event["data"]["account"] for event in heard["a"]] == ["of a"]
+
+
 def test_what_is_shared_is_not_shown_when_it_has_become_somebodys(house: Make, sessions: Sessions) -> None:
     one = house(tenant=lambda row: row.owner)
     one.webhooks.enricher(Line)(lambda line, payload: payload.update(now=line.owner))
@@ -879,6 +941,15 @@ def test_nothing_is_replayed_to_another_tenant(house: Make, sessions: Sessions) 
     assert events.replay_all(endpoint=fresh).done == 1
     assert events.replay_all(endpoint=fresh, type="account.created").done == 0
     assert one.names() == {"fresh": ["create 1"]}
+
+
+def test_tenants_are_told_apart_letter_by_letter(house: Make) -> None:
+    one = house()
+    one.add(Account(id="A"), Account(id="a "), Account(id="a"))
+    for number, account in enumerate(["A", "a ", "a"]):
+        one.add(Order(id=number, account_id=account))
+
+    assert one.names()["a"] == ["create 2"]
 
 
 def test_events_are_listed_by_tenant_letter_by_letter(house: Make) -> None:

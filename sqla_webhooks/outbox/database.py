@@ -148,7 +148,10 @@ class Database:
         self._refuse_if_busy()
         guard = self._guard
         with _connected(guard, self._engine) as connection, _look(guard, connection, theirs=theirs):
-            if not theirs and self._reading_locks(connection):
+            if theirs and connection.dialect.name in _LEVELLED:
+                # What is loaded bit by bit is of one instant: a row's relations are not another tenant's by then.
+                _isolate(connection, "REPEATABLE READ")
+            elif self._reading_locks(connection):
                 _isolate(connection, "READ COMMITTED")
             yield connection
 

@@ -31,8 +31,8 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
     keys around in a circle were updated, each key where it stands.
 
     What was emitted, or asked for by hand, is no change, and is told of each
-    time: after all rows that were told of before it, in their net changes;
-    before those that were not, be it since they have another key by then.
+    time: behind the rows that were told of before it at the keys that they
+    have in the end, before the others.
     """
     story, aside = _Story(), []
     for row in rows:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -741,3 +741,93 @@ def test_each_event_has_an_id_of_its_own() -> None:
 )
 def test_a_resource_id_is_the_key_as_text(identity: tuple[Any, ...], text: str) -> None:
     assert resource_id(identity) == text
+
+
+# --------------------------------------------------------------------------- what is no change
+
+
+def emitted(number: int, key: int = 0) -> Change:
+    return Change("order", Operation.EMIT, (key,), {"number": number}, type="order.seen")
+
+
+def by_hand(id_: int = 1, operation: Operation = UPDATE, **data: Any) -> Change:
+    return Change("order", operation, (id_,), {"id": id_, **data}, by_hand=True)
+
+
+def types(*changes: Change, together: bool = True) -> list[str]:
+    return [f"{one.type} {one.resource_id}" for one in coalesce(flushes(*changes), together=together)]
+
+
+def test_what_is_no_change_is_told_of_each_time_and_changes_nothing() -> None:
+    story = [created(total=1), emitted(1), by_hand(total=1), updated(before={"total": 1}, total=2), emitted(2)]
+    events = coalesce(flushes(*story))
+
+    assert [(one.operation, one.data, one.changes) for one in events] == [
+        (CREATE, {"id": 1, "total": 2}, None),
+        (Operation.EMIT, {"number": 1}, None),
+        (UPDATE, {"id": 1, "total": 1}, {}),
+        (Operation.EMIT, {"number": 2}, None),
+    ]
+    assert [one.by_hand for one in events] == [False, False, True, False]
+    assert len(coalesce(flushes(*story), together=False)) == 5
+
+
+def test_it_stands_behind_what_was_told_of_before_and_before_what_was_not() -> None:
+    moved = updated(2, before={"id": 1})
+    assert types(emitted(1, 1), updated(before={"total": 1}, total=2), emitted(1, 1)) == [
+        "order.seen 1",
+        "order.updated 1",
+        "order.seen 1",
+    ]
+    assert types(updated(before={"a": 1}, a=2), emitted(1, 1), moved, emitted(2, 2)) == [
+        "order.seen 1",  # of the key that the row had
+        "order.updated 2",
+        "order.seen 2",
+    ]
+    assert types(created(1), emitted(1, 1), deleted(1)) == ["order.seen 1"]
+
+
+@checked
+@given(
+    initial_rows,
+    steps("insert", "update", "delete", "move"),
+    st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=6),
+)
+def test_the_net_changes_are_the_same_with_and_without_it(
+    initial: dict[tuple[int, int], tuple[int | None, ...]], story: list[Step], places: list[tuple[int, bool]]
+) -> None:
+    model, _ = play(initial, story)
+    mixed = [replace(row, changes=tuple(_between(row, places))) for row in model.rows]
+
+    events = [_shown(one) for one in coalesce(mixed) if one.operation is not Operation.EMIT and not one.by_hand]
+    assert events == [_shown(one) for one in coalesce(model.rows)]
+    told = [one.data for row in mixed for one in row.changes if not one.is_net]
+    found = [one.data for one in coalesce(mixed) if one.operation is Operation.EMIT or one.by_hand]
+    assert sorted(map(as_json, found)) == sorted(map(as_json, told))
+
+
+def _between(row: OutboxRow, places: list[tuple[int, bool]]) -> Iterable[Change]:
+    for number, change in enumerate(row.changes):
+        for place, hand in places:
+            if place % 5 == number:
+                yield by_hand(place, DELETE, row=row.id) if hand else emitted(place)
+        yield change
+
+
+def _shown(event: Event) -> Event:
+    return replace(event, id="")
+
+
+@checked
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12))
+def test_each_stands_where_it_was_told_and_each_row_where_it_first_was(story: list[tuple[int, bool]]) -> None:
+    """A model in which rows are only updated: the place of each is that of its first update."""
+    changes, expected = [], []
+    for number, (key, is_emitted) in enumerate(story):
+        if is_emitted:
+            changes.append(emitted(number, key))
+            expected.append(f"order.seen {key}")
+        else:
+            changes.append(updated(key, before={"total": number - 1}, total=number))
+            expected += [line for line in [f"order.updated {key}"] if line not in expected]
+    assert types(*changes) == expected

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -128,6 +128,7 @@ said = st.dictionaries(st.sampled_from(["actor", "request_id", "_x", "Ab9"]), va
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["open", "open", "close", "add"]), said), max_size=12))
+@example([("open", {"actor": 1, "_x": 1}), ("open", {"actor": 2}), ("add", {}), ("close", {}), ("add", {})])
 def test_the_inner_one_wins_name_by_name(
     everywhere: tuple[Webhooks, Sessions], history: list[tuple[str, dict[str, Any]]]
 ) -> None:

@@ -25,7 +25,12 @@ Many rows at once:
     inserts       which rows an INSERT puts in
     changed       which rows an UPDATE or DELETE changes
 
-What both look at in the database:
+What is no change:
+
+    emission      what the application says has happened
+    by_hand       a row that somebody wants told of
+
+What they look at in the database:
 
     rows          some rows, in one query a class
     snapshot      rows at one instant, and what has become of them at another

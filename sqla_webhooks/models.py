@@ -213,6 +213,8 @@ event = Table(
     # Whom it may reach: see `audience`.
     Column("audience", String(16), nullable=False),
     Column("tenant", Text),
+    # The id of the endpoint for which alone it was made public; NULL for those that had subscribed.
+    Column("only_for", String(40)),
     # JSON of what the application said of the change's circumstances; NULL for nothing.
     Column("context", _LongText),
     # The very bytes that are signed and sent: never JSON, which a database may rewrite.

@@ -61,6 +61,7 @@ class Trial:
             data=example["data"],
             changes=example.get("changes"),
             links=example.get("links"),
+            endpoint=endpoint.id,
             audience=endpoint.reach.audience,
             tenant=endpoint.tenant,
         )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Product
+from tenacity import stop_after_attempt
 
 from sqla_webhooks import InvalidFilter, Webhooks, models
 
@@ -116,3 +117,47 @@ def test_a_filter_that_cannot_be_read_loses_nothing_and_is_told_of(
     assert stock_of(receiver) == [("a", "create", 2)]
     assert endpoint.id in caplog.text
     assert "$newer" in caplog.text
+
+
+def test_a_replay_of_all_goes_by_the_filter_and_that_of_one_does_not(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks.endpoints.create(receiver.url("/all"), ["*"])
+    for sku, stock in (("a", 1), ("b", 6), ("c", 7)):
+        put(sessions, sku, stock)
+    webhooks.drain()
+    few = webhooks.endpoints.create(receiver.url("/few"), ["*"], filter={"data.stock": {"$gt": 5}})
+    receiver.forget()
+    webhooks.events.replay_all(endpoint=few.id)
+    webhooks.drain()
+    assert [sku for sku, _, _ in stock_of(receiver)] == ["b", "c"]
+    first = webhooks.events.list()[-1]
+    webhooks.events.replay(first.id, endpoint=few.id)
+    webhooks.drain()
+    assert [sku for sku, _, _ in stock_of(receiver)] == ["b", "c", "a"]
+
+
+def test_a_replay_leaves_out_what_was_for_another_endpoint_alone(
+    webhooks: Webhooks, sessions: Sessions, receiver: Receiver
+) -> None:
+    put(sessions, "a", 1)
+    one = webhooks.endpoints.create(receiver.url("/one"), ["*"])
+    webhooks.backfill(Product, endpoint=one.id)
+    webhooks.endpoints.test(one.id, type="product.created")
+    other = webhooks.endpoints.create(receiver.url("/other"), ["*"])
+    webhooks.drain()
+    assert [each.path for each in receiver.received] == ["/one", "/one"]
+    assert webhooks.events.replay_all(endpoint=other.id).total == 0
+    assert webhooks.events.replay_all(endpoint=one.id, again=True).total == 2
+
+
+def test_what_is_told_of_the_webhooks_themselves_passes_any_filter(
+    install: Install, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks = install(sessions, deliver=False, stop=stop_after_attempt(1))
+    webhooks.endpoints.create(receiver.url("/dead"), ["product.*"])
+    webhooks.endpoints.create(receiver.url("/told"), ["delivery.dead"], filter={"data.stock": 1})
+    receiver.answer(500)
+    put(sessions, "a", 2)
+    webhooks.drain()
+    assert [(one.path, one.type) for one in receiver.received][1:] == [("/told", "delivery.dead")]

@@ -218,6 +218,7 @@ def _event_row(message: Message) -> dict[str, Any]:
         "table_name": event.table,
         "audience": event.audience.value,
         "tenant": event.tenant,
+        "only_for": event.endpoint,
         "context": None if event.context is None else encoding.dumps(event.context).decode(),
         "payload": message.body,
     }

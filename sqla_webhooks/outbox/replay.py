@@ -13,18 +13,27 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
-from sqla_webhooks import encoding, models
+from sqla_webhooks import encoding, models, operational
 from sqla_webhooks.audience import Audience, Reach, Scope
 from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.outbox import endpoints, queue, reopen
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.pages import Pages
+from sqla_webhooks.outbox.publish import stored_filter
 from sqla_webhooks.subscriptions import Patterns
 
 _delivery, _event, _endpoint = models.delivery, models.event, models.endpoint
 
-_ENDPOINT = select(_endpoint.c.id, _endpoint.c.events, _endpoint.c.scope, _endpoint.c.tenant, _endpoint.c.ordering)
+_ENDPOINT = select(
+    _endpoint.c.id,
+    _endpoint.c.public_id,
+    _endpoint.c.events,
+    _endpoint.c.filter,
+    _endpoint.c.scope,
+    _endpoint.c.tenant,
+    _endpoint.c.ordering,
+)
 #: Events with whom they may reach.
 _AIMED = select(_event.c.id, _event.c.audience, _event.c.tenant)
 
@@ -51,7 +60,8 @@ def replayable(
     again: datetime | None,
 ) -> Pages:
     """
-    The events that `replay_all` can be about. Those that the endpoint may not get are left out page by page.
+    The events that `replay_all` can be about. Those that the endpoint may not get, and those that its filter keeps out,
+    are left out page by page.
 
     Args:
         type: Only those of this type; by default those to which the endpoint has subscribed.
@@ -64,7 +74,7 @@ def replayable(
     with database.read() as connection:
         endpoint = _find_endpoint(connection, endpoint_id)
         types = [type] if type is not None else _subscribed_types(connection, endpoint)
-    query = _events_of(endpoint.id, again).where(_event.c.type.in_(types), *_about(_reach(endpoint)))
+    query = _events_of(endpoint, again).where(_event.c.type.in_(types), *_about(_reach(endpoint)))
     if since is not None:
         query = query.where(_event.c.occurred_at >= since)
     if until is not None:
@@ -76,7 +86,7 @@ def replay_page(
     database: Database, numbers: Sequence[int], *, endpoint_id: str, again: datetime | None, now: datetime
 ) -> None:
     """
-    Give these events to an endpoint, but for those that it may not get, or that wait for it, or were given to it since.
+    Give these events to an endpoint, but for those that it may not or does not want to get, or was given meanwhile.
 
     Raises:
         NotFound: The endpoint is not there, or no longer.
@@ -86,13 +96,14 @@ def replay_page(
     )
 
 
-def _events_of(endpoint: int, again: datetime | None) -> Select[Any]:
-    """The events that the endpoint was not given, has not taken, or took so long ago."""
-    of_it = and_(_delivery.c.event_id == _event.c.id, _delivery.c.endpoint_id == endpoint)
+def _events_of(endpoint: Any, again: datetime | None) -> Select[Any]:
+    """The events that an endpoint was not given, has not taken, or took so long ago; none that was another's alone."""
+    of_it = and_(_delivery.c.event_id == _event.c.id, _delivery.c.endpoint_id == endpoint.id)
+    for_it = or_(_event.c.only_for.is_(None), _event.c.only_for == endpoint.public_id)
     may: list[ColumnElement[bool]] = [_delivery.c.id.is_(None), _delivery.c.state.in_(reopen.NOT_TAKEN)]
     if again is not None:
         may.append(and_(_delivery.c.state == DeliveryState.DELIVERED, _delivery.c.finished_at <= again))
-    return select(_event.c.id).select_from(_event.outerjoin(_delivery, of_it)).where(or_(*may))
+    return select(_event.c.id).select_from(_event.outerjoin(_delivery, of_it)).where(for_it, or_(*may))
 
 
 def _subscribed_types(connection: Connection, endpoint: Any) -> list[str]:
@@ -117,8 +128,9 @@ def _give(
     connection: Connection, numbers: Sequence[int], *, endpoint_id: str, again: datetime | None, now: datetime
 ) -> None:
     endpoint = _find_endpoint(connection, endpoint_id)
-    still = connection.execute(_events_of(endpoint.id, again).where(_event.c.id.in_(numbers))).scalars().all()
-    _give_to(connection, endpoint, _covered(connection, _AIMED.where(_event.c.id.in_(still)), endpoint), now=now)
+    still = connection.execute(_events_of(endpoint, again).where(_event.c.id.in_(numbers))).scalars().all()
+    covered = _covered(connection, _AIMED.where(_event.c.id.in_(still)), endpoint)
+    _give_to(connection, endpoint, _passing(connection, covered, endpoint), now=now)
 
 
 def _reach(endpoint: Any) -> Reach:
@@ -135,6 +147,18 @@ def _covered(connection: Connection, aimed: Select[Any], endpoint: Any) -> list[
     """Those of these events that the endpoint may get, compared as the fan-out does."""
     reach = _reach(endpoint)
     return [row.id for row in connection.execute(aimed) if reach.covers(Audience(row.audience), row.tenant)]
+
+
+def _passing(connection: Connection, events: Sequence[int], endpoint: Any) -> Sequence[int]:
+    """Those that the endpoint's filter lets through; what is not whole any more, it cannot be held against."""
+    if (held_against := stored_filter(endpoint.filter, endpoint.public_id)) is None:
+        return events
+    passing: list[int] = []
+    for row in connection.execute(select(_event.c.id, _event.c.type, _event.c.payload).where(_event.c.id.in_(events))):
+        body = encoding.loads(row.payload)
+        if row.type in operational.TYPES or body.get("truncated") or held_against.match(body):
+            passing.append(row.id)
+    return passing
 
 
 def _find_endpoint(connection: Connection, public_id: str) -> Any:

@@ -218,7 +218,7 @@ class _Pages:
         at = job.at
         if at is not None and len(job.again) <= MOST_AGAIN:
             fresh = self._after(connection, at)
-            wanted.setdefault(at.kind, []).extend(fresh)
+            wanted.setdefault(at.kind, []).extend(fresh[: self.size])
             at = self._beyond(at, fresh)
         changes, held = [], list(later)
         for kind, identities in wanted.items():
@@ -232,12 +232,13 @@ class _Pages:
         return changes, after
 
     def _after(self, connection: Connection, at: Place) -> list[Identity]:
-        return self._rows(at).after(connection, None if at.key is None else self._identity(at), limit=self.size)
+        """The keys of a page, and the next if there is one."""
+        return self._rows(at).after(connection, None if at.key is None else self._identity(at), limit=self.size + 1)
 
     def _beyond(self, at: Place, fresh: Sequence[Identity]) -> Place | None:
         """The place that the next rows come after, when these have been come to."""
-        if len(fresh) == self.size:
-            return self._place(at.kind, fresh[-1])
+        if len(fresh) > self.size:
+            return self._place(at.kind, fresh[self.size - 1])
         kinds = list(self.rows)
         rest = kinds[kinds.index(at.kind) + 1 :]
         return Place(rest[0], None) if rest else None

@@ -12,7 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, and_, func, or_, select
+from sqlalchemy import (
+    CHAR,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Enum,
+    Select,
+    and_,
+    cast,
+    func,
+    or_,
+    select,
+    type_coerce,
+)
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import ArgumentError, CompileError
 from sqlalchemy.orm import Mapper
@@ -47,8 +60,11 @@ class Existing:
     def after(self, connection: Connection, identity: Identity | None, *, limit: int) -> list[Identity]:
         """The keys of the next rows beyond *identity*, or of the first. Nothing is locked."""
         columns = self.shape.key_columns
-        beyond = () if identity is None else (_beyond(columns, identity),)
-        return [tuple(row) for row in connection.execute(self._keys(*beyond).order_by(*columns).limit(limit))]
+        ordered = [_as_compared(one, connection.dialect) for one in columns]
+        beyond = () if identity is None else (_beyond(ordered, identity),)
+        query = self._keys(*beyond).add_columns(*(one for one in ordered if one not in columns))
+        found = connection.execute(query.order_by(*ordered).limit(limit))
+        return [tuple(row[: len(columns)]) for row in found]
 
     def lock(self, connection: Connection, identities: Sequence[Identity]) -> list[Identity]:
         """
@@ -89,6 +105,13 @@ class Existing:
         columns = self.shape.key_columns
         pieces = chunks(identities, width=len(columns))
         return [tuple(row) for some in pieces for row in connection.execute(query.where(among(columns, some)))]
+
+
+def _as_compared(column: ColumnElement[Any], dialect: Dialect) -> ColumnElement[Any]:
+    """A column so that the database puts it in the order in which it compares it."""
+    if isinstance(column.type, Enum) and dialect.name in ("mysql", "mariadb"):
+        return type_coerce(cast(column, CHAR), column.type)  # compared as text, and put in order by its number
+    return column
 
 
 def _beyond(columns: Sequence[ColumnElement[Any]], identity: Identity) -> ColumnElement[bool]:

@@ -51,7 +51,7 @@ from sqla_webhooks.delivery.dialects.github import GitHub
 from sqla_webhooks.delivery.dialects.openfront import OpenFront
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.replay_guard import MemoryReplayGuard
-from sqla_webhooks.delivery.verify import verify
+from sqla_webhooks.delivery.verify import verify, verify_batch
 from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
 from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.endpoints import Endpoints
@@ -198,4 +198,5 @@ __all__ = [
     "tenant_unknown",
     "unencodable",
     "verify",
+    "verify_batch",
 ]

@@ -344,7 +344,13 @@ def test_a_signed_body_that_is_no_json_is_refused(body: bytes) -> None:
     assert refused(body, headers_of(body)) == "the signature fits, but the body is not JSON"
 
 
-@pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"1", b"true"])
+def test_a_signed_batch_is_no_event() -> None:
+    assert refused(b"[]", headers_of(b"[]")) == (
+        "the signature fits, but the body is not a JSON object: several events are for verify_batch()"
+    )
+
+
+@pytest.mark.parametrize("body", [b"null", b'"text"', b"1", b"true"])
 def test_a_signed_body_that_is_no_object_is_refused(body: bytes) -> None:
     assert refused(body, headers_of(body)) == "the signature fits, but the body is not a JSON object"
 

@@ -24,7 +24,15 @@ from support.clock import START, MovedClock
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 
-from sqla_webhooks import ConfigurationError, SignatureError, WebhooksError, verify
+from sqla_webhooks import (
+    ConfigurationError,
+    MemoryReplayGuard,
+    Replayed,
+    SignatureError,
+    WebhooksError,
+    verify,
+    verify_batch,
+)
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.delivery.sign import sign
 from sqla_webhooks.delivery.verify import MOST_SIGNATURES
@@ -201,6 +209,47 @@ def test_a_signed_body_is_an_event_or_refused(body: bytes) -> None:
         assert "the signature fits, but" in str(error)  # noqa: PT017  # either is right
     else:
         assert isinstance(event, dict)
+
+
+objects = st.dictionaries(st.text(), numbers | st.text())
+
+
+@checked
+@given(st.lists(objects) | st.lists(objects | numbers | st.lists(objects)) | objects | numbers)
+@example([])
+@example([{}, []])
+@example({})
+def test_a_signed_body_is_a_batch_if_it_is_an_array_of_objects(content: Any) -> None:
+    is_batch = isinstance(content, list) and [one for one in content if isinstance(one, dict)] == content
+    body = json.dumps(content).encode()
+    headers = RIGHT | {"webhook-signature": sign([SECRET], "evt_1", timestamp=NOW, body=body)}
+    try:
+        events = verify_batch(body, headers, SECRET, clock=MovedClock())
+    except SignatureError as error:
+        why = "not a JSON array of objects" + (": a single event is for verify()" if type(content) is dict else "")
+        assert str(error) == f"the signature fits, but the body is {why}"  # noqa: PT017  # either is right
+        assert not is_batch
+    else:
+        assert is_batch
+        assert events == json.loads(body)
+
+
+def test_a_batch_that_nobody_has_signed_is_refused() -> None:
+    body = b"[{}]"
+    headers = RIGHT | {"webhook-signature": sign([SECRET], "evt_1", timestamp=NOW, body=body)}
+
+    assert verify_batch(body, headers, SECRET, clock=MovedClock()) == [{}]
+    with pytest.raises(SignatureError, match="fits: the body was changed"):
+        verify_batch(b"[{},{}]", headers, SECRET, clock=MovedClock())
+
+
+def test_a_copy_of_a_batch_is_refused_by_the_guard() -> None:
+    guard = MemoryReplayGuard(clock=MovedClock())
+    headers = RIGHT | {"webhook-signature": sign([SECRET], "evt_1", timestamp=NOW, body=b"[{}]")}
+
+    assert verify_batch(b"[{}]", headers, SECRET, replay_guard=guard, clock=MovedClock()) == [{}]
+    with pytest.raises(Replayed):
+        verify_batch(b"[{}]", headers, SECRET, replay_guard=guard, clock=MovedClock())
 
 
 # --------------------------------------------------------------------------- one bit

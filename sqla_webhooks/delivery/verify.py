@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.delivery.sign import ID, SIGNATURE, TIMESTAMP, VERSION, key_of, signature
@@ -20,6 +20,8 @@ from sqla_webhooks.errors import ConfigurationError, Replayed, SignatureError
 
 #: Given a request's key and for how many seconds to remember it, remembers it and says whether it is new.
 ReplayGuard: TypeAlias = Callable[[str, float], object]
+
+T = TypeVar("T")
 
 #: More signatures than anybody's secrets make; each costs a comparison with every secret.
 MOST_SIGNATURES = 100
@@ -69,6 +71,42 @@ def verify(
             or another argument cannot work.
         Exception: Whatever the replay guard raises.
     """
+    return _verified(body, headers, secret, read=_event, tolerance=tolerance, replay_guard=replay_guard, clock=clock)
+
+
+def verify_batch(
+    body: bytes | str,
+    headers: Headers,
+    secret: str | Sequence[str],
+    *,
+    tolerance: float = 300,
+    replay_guard: ReplayGuard | None = None,
+    clock: Clock | None = None,
+) -> list[dict[str, Any]]:
+    """
+    The events in a request to an endpoint that asked for several in one (`batch`), in their order.
+
+    As `verify()`, which is for one event. Answer 2xx for all of them, or 2xx
+    with `{"failed": ["evt_…"]}` for all but those, which come again, each in a
+    request of its own.
+
+    Raises:
+        SignatureError: As for `verify()`; or the body is not a JSON array of objects.
+        Replayed, ConfigurationError, Exception: As for `verify()`.
+    """
+    return _verified(body, headers, secret, read=_events, tolerance=tolerance, replay_guard=replay_guard, clock=clock)
+
+
+def _verified(
+    body: bytes | str,
+    headers: Headers,
+    secret: str | Sequence[str],
+    *,
+    read: Callable[[bytes], T],
+    tolerance: float,
+    replay_guard: ReplayGuard | None,
+    clock: Clock | None,
+) -> T:
     raw = _raw(body)
     keys = [key_of(one) for one in _several(secret)]
     if not keys:
@@ -77,14 +115,14 @@ def verify(
     _check_tolerance(tolerance, guarded=replay_guard is not None)
     message_id, sent_at, signatures = _values(headers)
     _check_time(sent_at, tolerance, clock or SystemClock())
-    content = f"{message_id}.{sent_at}.".encode("utf-8", "surrogatepass") + raw
-    if not _fits(signatures, [signature(key, content) for key in keys]):
+    signed = f"{message_id}.{sent_at}.".encode("utf-8", "surrogatepass") + raw
+    if not _fits(signatures, [signature(key, signed) for key in keys]):
         message = f"no {VERSION} signature in {SIGNATURE} fits: the body was changed, or another secret signed it"
         raise SignatureError(message)
-    event = _event(raw)
+    content = read(raw)
     if replay_guard is not None:
         _check_new(replay_guard, f"{message_id}.{sent_at}", tolerance)
-    return event
+    return content
 
 
 def _raw(body: Any) -> bytes:
@@ -161,15 +199,29 @@ def _fits(header: str, expected: Sequence[str]) -> bool:
 
 
 def _event(raw: bytes) -> dict[str, Any]:
+    event = _json(raw)
+    if isinstance(event, dict):
+        return event
+    several = ": several events are for verify_batch()" if isinstance(event, list) else ""
+    message = f"the signature fits, but the body is not a JSON object{several}"
+    raise SignatureError(message)
+
+
+def _events(raw: bytes) -> list[dict[str, Any]]:
+    events = _json(raw)
+    if isinstance(events, list) and all(isinstance(event, dict) for event in events):
+        return events
+    one = ": a single event is for verify()" if isinstance(events, dict) else ""
+    message = f"the signature fits, but the body is not a JSON array of objects{one}"
+    raise SignatureError(message)
+
+
+def _json(raw: bytes) -> Any:
     try:
-        event = json.loads(raw)
+        return json.loads(raw)
     except (ValueError, RecursionError) as error:
         message = "the signature fits, but the body is not JSON"
         raise SignatureError(message) from error
-    if not isinstance(event, dict):
-        message = "the signature fits, but the body is not a JSON object"
-        raise SignatureError(message)
-    return event
 
 
 def _check_new(guard: ReplayGuard, key: str, tolerance: float) -> None:

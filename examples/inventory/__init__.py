@@ -1,0 +1,7 @@
+"""
+Stock changed -> sales channels. `python -m examples.inventory`.
+
+    shop       its stock, where it is listed, and what it says about webhooks
+    channel    a receiver, which offers what the shop has
+    __main__   a day of sales, and a channel that joins in the evening
+"""

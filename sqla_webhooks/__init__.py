@@ -46,6 +46,7 @@ from sqla_webhooks._version import __version__
 from sqla_webhooks.bodies import CatalogueEvent
 from sqla_webhooks.catalogue import Catalogue
 from sqla_webhooks.config import Options, Retention, Settings
+from sqla_webhooks.deliveries import Answer, Attempt, Delivery, DeliveryState
 from sqla_webhooks.delivery.dialects.cloudevents import CloudEvents, CloudEventsBinary
 from sqla_webhooks.delivery.dialects.github import GitHub
 from sqla_webhooks.delivery.dialects.openfront import OpenFront
@@ -53,6 +54,7 @@ from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.replay_guard import MemoryReplayGuard
 from sqla_webhooks.delivery.verify import verify, verify_batch
 from sqla_webhooks.describe import DescribedAttribute, DescribedResource, Description
+from sqla_webhooks.destination import Endpoint, Health, NewEndpoint, SecretState
 from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.endpoints import Endpoints
 from sqla_webhooks.enrich.enricher import endpoint_enricher, enricher
@@ -82,19 +84,7 @@ from sqla_webhooks.errors import (
     WebhooksError,
     WrongState,
 )
-from sqla_webhooks.events import (
-    Answer,
-    Attempt,
-    Delivery,
-    DeliveryState,
-    Endpoint,
-    Event,
-    Health,
-    NewEndpoint,
-    Operation,
-    SecretState,
-    StoredEvent,
-)
+from sqla_webhooks.events import Event, Operation, StoredEvent
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.plugin import Webhooks, install
 from sqla_webhooks.progress import Progress, Pruned, Reencrypted

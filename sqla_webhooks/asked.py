@@ -8,8 +8,9 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from sqla_webhooks.deliveries import DeliveryState
+from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.errors import ConfigurationError, NotFound
-from sqla_webhooks.events import DeliveryState, Endpoint
 
 #: As `DeliveryState`, or in a word.
 State: TypeAlias = DeliveryState | Literal["pending", "delivered", "dead", "held", "cancelled"]

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqla_webhooks.events import Health, Strain, Verdict
+from sqla_webhooks.deliveries import Strain, Verdict
+from sqla_webhooks.destination import Health
 
 #: Seconds of the 1st, 2nd, … pause in a row; the last goes on. Each is up to a tenth longer, so that endpoints which
 #: went down together are not tried together.

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import timedelta
-from inspect import iscoroutinefunction
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
-from sqla_webhooks import allowed, context, domain
+from sqla_webhooks import allowed, context, domain, workable
 from sqla_webhooks._clock import Clock, SystemClock
 from sqla_webhooks.allowed import Network
+from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.dialect import Dialect, checked
-from sqla_webhooks.encoding import JSON_TYPES, Encoders
+from sqla_webhooks.encoding import Encoders
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.events import Endpoint, Event
+from sqla_webhooks.events import Event
 from sqla_webhooks.retry import (
     LONGEST_RETRY_AFTER,
     RetryPolicy,
@@ -67,7 +64,7 @@ class Retention:
     def __post_init__(self) -> None:
         """Raises `ConfigurationError` for what is no time."""
         for name in ("attempts", "delivered", "dead", "events"):
-            _check_number(self, name, 0, highest=_LONGEST, may_be_none=True)
+            workable.check_number(self, name, 0, highest=_LONGEST, may_be_none=True)
 
     @classmethod
     def of(cls, given: object) -> Retention:
@@ -261,21 +258,21 @@ class Settings:
     def __post_init__(self) -> None:
         """Bring what may be given in several forms into one, and see that everything can work."""
         normal: dict[str, Any] = {
-            "allow_networks": allowed.networks(_several(self, "allow_networks"), "allow_networks"),
-            "deny_networks": allowed.networks(_several(self, "deny_networks"), "deny_networks"),
-            "allow_hosts": allowed.hosts(_several(self, "allow_hosts"), "allow_hosts"),
-            "include": _several(self, "include"),
-            "exclude": _several(self, "exclude"),
-            "names": _names(self.names),
-            "encoders": _encoders(self.encoders),
-            "dialects": checked(_several(self, "dialects")),
+            "allow_networks": allowed.networks(workable.several(self, "allow_networks"), "allow_networks"),
+            "deny_networks": allowed.networks(workable.several(self, "deny_networks"), "deny_networks"),
+            "allow_hosts": allowed.hosts(workable.several(self, "allow_hosts"), "allow_hosts"),
+            "include": workable.several(self, "include"),
+            "exclude": workable.several(self, "exclude"),
+            "names": workable.names(self.names),
+            "encoders": workable.encoders(self.encoders),
+            "dialects": checked(workable.several(self, "dialects")),
             "domain_events": domain.check(self.domain_events),
-            "send_context": context.check_names(_several(self, "send_context")),
+            "send_context": context.check_names(workable.several(self, "send_context")),
         }
         if self.encryption_keys is not None:
             normal["encryption_keys"] = check_keys(self.encryption_keys)
         if self.egress_ports is not None:
-            normal["egress_ports"] = allowed.ports(_several(self, "egress_ports"), "egress_ports")
+            normal["egress_ports"] = allowed.ports(workable.several(self, "egress_ports"), "egress_ports")
         if self.egress_proxy is not None:
             normal["egress_proxy"] = allowed.proxy(self.egress_proxy, "egress_proxy")
         for name, value in normal.items():
@@ -319,49 +316,16 @@ class Settings:
         return RetryPolicy(self.wait, self.stop, self.retry, self.longest_retry_after)
 
 
-def _several(settings: Settings, name: str) -> tuple[Any, ...]:
-    given = getattr(settings, name)
-    if isinstance(given, str) or not isinstance(given, Collection):
-        message = f"{name} is {given!r}: give a list, as in {name}=[{given!r}]"
-        raise ConfigurationError(message)
-    return tuple(given)
-
-
-def _names(given: object) -> Mapping[Any, str]:
-    if not isinstance(given, Mapping):
-        message = f'names is {given!r}: give a dict, as in names={{Order: "purchase_order"}}'
-        raise ConfigurationError(message)
-    return MappingProxyType(dict(given))  # which nobody changes later
-
-
-def _encoders(given: object) -> Encoders:
-    if not isinstance(given, Mapping):
-        message = f"encoders is {given!r}: give a dict of classes and functions, like {_ENCODERS}"
-        raise ConfigurationError(message)
-    for kind, encoder in given.items():
-        if not isinstance(kind, type) or not callable(encoder):
-            message = f"encoders has {kind!r}: {encoder!r}: give classes and functions, like {_ENCODERS}"
-            raise ConfigurationError(message)
-        if kind is object or kind in JSON_TYPES:
-            what = "the base of every class" if kind is object else "what JSON has itself"
-            message = f"encoders has {kind.__qualname__}, which is {what}: give encoders to classes of your own"
-            raise ConfigurationError(message)
-    return MappingProxyType(dict(given))
-
-
-_ENCODERS = "{Money: lambda money: str(money.amount)}"
-
-
 def _check(settings: Settings) -> None:
     for name in ("batch_size", "concurrency", "max_in_flight", "bulk_limit"):
-        _check_number(settings, name, 1, whole=True)
+        workable.check_number(settings, name, 1, whole=True)
     for name, least in (("batch_window", 0), ("poll_interval", 0.01), ("longest_retry_after", 0)):
-        _check_number(settings, name, least, highest=_LONGEST)
-    _check_number(settings, "disable_after", 1, highest=_LONGEST, may_be_none=True)
-    _check_number(settings, "payload_limit", 1024, whole=True, may_be_none=True)
+        workable.check_number(settings, name, least, highest=_LONGEST)
+    workable.check_number(settings, "disable_after", 1, highest=_LONGEST, may_be_none=True)
+    workable.check_number(settings, "payload_limit", 1024, whole=True, may_be_none=True)
     Retention.of(settings.retention)
     for name, most in (("connect_timeout", _LONGEST_REQUEST), ("timeout", _LONGEST_REQUEST), ("lease", _LONGEST)):
-        _check_number(settings, name, 0.001, highest=most)
+        workable.check_number(settings, name, 0.001, highest=most)
     if settings.lease < settings.longest_request:
         message = (
             f"lease is {settings.lease} s and timeout {settings.timeout} s: a lease that ends before its request lets "
@@ -373,71 +337,18 @@ def _check(settings: Settings) -> None:
         if not isinstance(getattr(settings, name), bool):
             message = f"{name} is {getattr(settings, name)!r}: give True or False"
             raise ConfigurationError(message)
-    _check_clock(settings.clock)
-    _check_tenant(settings.tenant)
+    workable.check_clock(settings.clock)
+    workable.check_tenant(settings.tenant)
     for name in ("wait", "stop", "retry"):
         strategy = getattr(settings, name)
         if not callable(strategy) or isinstance(strategy, type):
             message = f"{name} is {strategy!r}: give a tenacity {name}_* strategy, such as {_EXAMPLES[name]}"
             raise ConfigurationError(message)
-    _check_function(settings, "transform")
-    _check_choice(settings, "capture", "subscribed", "all")
-    _check_choice(settings, "beyond_bulk_limit", "fail", "skip")
-    _check_choice(settings, "after_last_attempt", "skip", "hold")
-    _check_choice(settings, "while_disabled", "hold", "drop")
-
-
-def _check_choice(settings: Settings, name: str, *choices: str) -> None:
-    value = getattr(settings, name)
-    if value not in choices:
-        message = f"{name} is {value!r}: write {' or '.join(map(repr, choices))}"
-        raise ConfigurationError(message)
-
-
-def _check_function(settings: Settings, name: str) -> None:
-    value = getattr(settings, name)
-    if value is not None and (not callable(value) or isinstance(value, type) or inspect.iscoroutinefunction(value)):
-        message = f"{name} is {value!r}: give a plain function, which is called in a plain thread, or None"
-        raise ConfigurationError(message)
-
-
-def _check_tenant(given: object) -> None:
-    if given is None or (callable(given) and not iscoroutinefunction(given)):
-        return
-    what = f"{given!r}, which is async and runs in a plain thread" if callable(given) else repr(given)
-    message = f"tenant is {what}: give a plain function that tells whose a row is, such as lambda row: row.account_id"
-    raise ConfigurationError(message)
-
-
-def _check_clock(clock: Clock) -> None:
-    if not all(callable(getattr(clock, name, None)) for name in ("now", "monotonic", "wait")):
-        message = f"clock is {clock!r}: give an object with now(), monotonic() and wait(event, seconds)"
-        raise ConfigurationError(message)
-    if clock.now().utcoffset() != timedelta(0):
-        message = f"clock is {clock!r}, whose now() is not an aware datetime in UTC: datetime.now(UTC) is one"
-        raise ConfigurationError(message)
+    workable.check_function(settings, "transform")
+    workable.check_choice(settings, "capture", "subscribed", "all")
+    workable.check_choice(settings, "beyond_bulk_limit", "fail", "skip")
+    workable.check_choice(settings, "after_last_attempt", "skip", "hold")
+    workable.check_choice(settings, "while_disabled", "hold", "drop")
 
 
 _EXAMPLES = {"wait": "wait_fixed(60)", "stop": "stop_after_attempt(5)", "retry": "retry_if_exception_type(TimedOut)"}
-
-
-def _check_number(
-    settings: Settings | Retention,
-    name: str,
-    lowest: float,
-    *,
-    highest: float = float("inf"),
-    whole: bool = False,
-    may_be_none: bool = False,
-) -> None:
-    value = getattr(settings, name)
-    kind = int if whole else (int, float)
-    if may_be_none and value is None:
-        return
-    what = "a whole number" if whole else "a number"
-    if isinstance(value, bool) or not isinstance(value, kind) or not lowest <= value < float("inf"):
-        message = f"{name} is {value!r}: give {what} of at least {lowest}"
-        raise ConfigurationError(message)
-    if value > highest:
-        message = f"{name} is {value!r}: give {what} of at most {highest}"
-        raise ConfigurationError(message)

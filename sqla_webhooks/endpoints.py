@@ -24,9 +24,10 @@ from sqla_webhooks import headers as own_headers
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.asked import check_endpoint_id, check_texts
 from sqla_webhooks.config import Several
+from sqla_webhooks.deliveries import Delivery
+from sqla_webhooks.destination import Endpoint, NewEndpoint, SecretState
 from sqla_webhooks.enrolment import Enrolment, found
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.events import Delivery, Endpoint, NewEndpoint, SecretState
 from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox import secrets
 from sqla_webhooks.outbox.database import Database, on_database

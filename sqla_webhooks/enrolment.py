@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.custody import Custody
+from sqla_webhooks.destination import Endpoint, NewEndpoint
 from sqla_webhooks.errors import EndpointError
-from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.ids import endpoint_id
 from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox import secrets, subscribed

@@ -26,7 +26,7 @@ Every error of this library, in one tree.
         └── NotAcknowledged       it took the batch, but said that it has not taken this event
 
 `except WebhooksError` catches all of them. An answer with a status other than
-2xx is not an error here: it is an `Answer` (see `sqla_webhooks.events`).
+2xx is not an error here: it is an `Answer` (see `sqla_webhooks.deliveries`).
 """
 
 from __future__ import annotations

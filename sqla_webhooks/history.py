@@ -19,8 +19,9 @@ from datetime import datetime
 from sqla_webhooks import asked, given
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.asked import State, Unfinished
+from sqla_webhooks.deliveries import Attempt, Delivery, DeliveryState
 from sqla_webhooks.errors import NotFound
-from sqla_webhooks.events import Attempt, Delivery, DeliveryState, StoredEvent
+from sqla_webhooks.events import StoredEvent
 from sqla_webhooks.outbox import history as stored
 from sqla_webhooks.outbox import reopen, replay
 from sqla_webhooks.outbox.database import Database, on_database

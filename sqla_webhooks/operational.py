@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from sqla_webhooks.audience import Reach
-from sqla_webhooks.events import Endpoint, Event, Operation, Verdict
+from sqla_webhooks.deliveries import Verdict
+from sqla_webhooks.destination import Endpoint
+from sqla_webhooks.events import Event, Operation
 from sqla_webhooks.ids import event_id
 from sqla_webhooks.subscriptions import OPERATIONAL
 

@@ -26,8 +26,8 @@ from tenacity import (
     wait_random,
 )
 
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.errors import DeliveryError
-from sqla_webhooks.events import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from sqla_webhooks._clock import Clock
 from sqla_webhooks.catalogue import Catalogue
+from sqla_webhooks.deliveries import Delivery
 from sqla_webhooks.delivery.rendering import Rendering
+from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.errors import InvalidSubscription, NotFound
-from sqla_webhooks.events import Delivery, Endpoint, Event, Operation
+from sqla_webhooks.events import Event, Operation
 from sqla_webhooks.ids import example_id
 from sqla_webhooks.outbox import endpoints, history, trial
 from sqla_webhooks.outbox.database import Database

@@ -15,9 +15,10 @@ from support.clock import START
 from support.outcomes import CLAIM, PATIENT, later, result_of
 
 from sqla_webhooks import pace
+from sqla_webhooks.deliveries import Answer, Claim
 from sqla_webhooks.delivery.decide import decide
+from sqla_webhooks.destination import Health
 from sqla_webhooks.errors import TimedOut
-from sqla_webhooks.events import Answer, Claim, Health
 from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox.lanes import Lane
 from sqla_webhooks.relay.allot import Allotment, allot

@@ -14,6 +14,7 @@ from support.clock import START
 from support.outcomes import CLAIM, DEAD, DELIVERED, PATIENT, PENDING, later, result_of
 
 from sqla_webhooks import signals
+from sqla_webhooks.deliveries import Answer, Delivery, DeliveryState
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.errors import (
@@ -21,7 +22,6 @@ from sqla_webhooks.errors import (
     DeliveryError,
     TimedOut,
 )
-from sqla_webhooks.events import Answer, Delivery, DeliveryState
 
 #: What signals were sent with: name, sender, arguments.
 Told: TypeAlias = list[tuple[str, object, dict[str, Any]]]

@@ -28,7 +28,7 @@ from support.statements import statements
 from support.told import Told
 
 from sqla_webhooks import ConfigurationError, NotFound, OutboxWriteError, Progress, Webhooks, models
-from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.deliveries import DeliveryState
 
 Sessions = sessionmaker[Session]
 

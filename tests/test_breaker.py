@@ -12,9 +12,10 @@ from support.clock import START
 from support.outcomes import PATIENT, later, result_of
 
 from sqla_webhooks import breaker
+from sqla_webhooks.deliveries import Answer, Strain, Verdict
 from sqla_webhooks.delivery.decide import decide
+from sqla_webhooks.destination import Health
 from sqla_webhooks.errors import Blocked, ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
-from sqla_webhooks.events import Answer, Health, Strain, Verdict
 
 OK, REFUSES, DOWN, BUSY = Answer(200), Answer(500), TimedOut("no answer"), Answer(503)
 

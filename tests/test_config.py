@@ -14,8 +14,8 @@ from tenacity import retry_never, stop_after_attempt, wait_fixed
 from sqla_webhooks import OpenFront
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.config import Options, Settings
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.errors import ConfigurationError, TimedOut
-from sqla_webhooks.events import Answer
 
 
 def settings(**options: Any) -> Settings:

@@ -9,6 +9,7 @@ from support.clock import START
 from support.outcomes import CLAIM, DEAD, DELIVERED, PATIENT, PENDING, later, result_of
 from tenacity import retry_if_result, retry_never, stop_after_attempt, stop_after_delay, stop_never, wait_fixed
 
+from sqla_webhooks.deliveries import Answer, Attempt, DeliveryState
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.errors import (
     Blocked,
@@ -18,7 +19,6 @@ from sqla_webhooks.errors import (
     TimedOut,
     TLSFailed,
 )
-from sqla_webhooks.events import Answer, Attempt, DeliveryState
 from sqla_webhooks.retry import RetryPolicy, retry_standard, stop_standard, wait_standard
 
 

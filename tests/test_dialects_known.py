@@ -29,6 +29,7 @@ from sqla_webhooks import (
     Standard,
 )
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects.known import Dialects
 from sqla_webhooks.delivery.parcel import Parcel, Piece
@@ -36,7 +37,6 @@ from sqla_webhooks.delivery.request import USER_AGENT, request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.dialect import checked
 from sqla_webhooks.encoding import dumps
-from sqla_webhooks.events import Answer
 
 BUILT_IN: tuple[Dialect, ...] = (Standard(), OpenFront(), GitHub(), CloudEvents(), CloudEventsBinary())
 

@@ -16,11 +16,11 @@ from support.network import PUBLIC, STRICT, Connects, Resolver, Send, allowing, 
 from support.receiver import Receiver
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery.adapter import MOST_ADDRESSES
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.errors import Blocked, ConnectFailed, InvalidURL
-from sqla_webhooks.events import Answer
 
 pytestmark = pytest.mark.usefixtures("connects")
 

@@ -18,8 +18,8 @@ from support.receiver import Receiver
 from support.shop import put
 
 from sqla_webhooks import DeliveryState
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.errors import TLSFailed
-from sqla_webhooks.events import Answer
 
 HERE = allowing("127.0.0.0/8", "::1")
 

@@ -23,11 +23,11 @@ from support.shop import Base, put
 
 from sqla_webhooks import Endpoint, EndpointError, InvalidHeaders, NotFound, Webhooks, headers, models
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.request import request
 from sqla_webhooks.delivery.send import Sender
-from sqla_webhooks.events import Answer
 
 URL = "https://partner.example/hooks"
 TOKEN = "Bearer s3cr3t-value"

@@ -26,9 +26,9 @@ from support.zoo.secure import SECURE, Certificates, server_context
 from support.zoo.slow import SLOW
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import SENTENCE, Sender
-from sqla_webhooks.events import Answer, Result
 
 #: Seconds that a request has to a receiver that takes all of them, and to another: a busy machine reads slowly.
 SHORT, LONG = 0.4, 2.0

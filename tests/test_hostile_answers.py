@@ -12,9 +12,9 @@ from support import hostile
 from support.hostile import LOOPBACK, Peer, Server, http, request_for
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery.send import SENTENCE, Sender
 from sqla_webhooks.errors import DeliveryError, InvalidAnswer
-from sqla_webhooks.events import Answer
 
 #: What answers are made of, and what breaks them.
 _WORDS = [

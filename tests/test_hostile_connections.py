@@ -16,9 +16,9 @@ from support.receiver import Receiver
 from support.zoo.secure import Certificates, server_context
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.errors import ConnectFailed, InvalidAnswer, TimedOut
-from sqla_webhooks.events import Answer, Result
 
 #: Seconds: for a connection, for a request, and what a busy machine may add.
 CONNECT_TIMEOUT, TIMEOUT, LEEWAY = 0.4, 5.0, 0.5

@@ -15,10 +15,10 @@ from support.receiver import PATIENCE, Receiver
 from support.threads import until
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.delivery.resolve import MOST, Resolver
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, TimedOut
-from sqla_webhooks.events import Answer, Result
 
 #: Seconds for a connection, and for a request, which is never reached.
 SOON, LONG = 0.2, 15.0

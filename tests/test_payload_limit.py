@@ -29,9 +29,10 @@ from support.shop import Product, Seat, put
 from tenacity import stop_after_attempt
 
 from sqla_webhooks import Attempt, DeliveryState, OutboxWriteError, Webhooks, oversized
+from sqla_webhooks.deliveries import Verdict
 from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.destination import Endpoint, Health
 from sqla_webhooks.encoding import TABLE
-from sqla_webhooks.events import Endpoint, Health, Verdict
 from sqla_webhooks.operational import dead, disabled
 from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, pieces
 

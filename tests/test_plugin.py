@@ -446,7 +446,7 @@ NotAcknowledged NotFound OpenFront Operation Options OutboxWriteError Post Progr
 Replayed Retention SecretState Settings SignatureError SigningFailed Standard StoredEvent TLSFailed TenantUnknown
 TimedOut Webhooks WebhooksError WrongState __version__ changed dead delivered endpoint_disabled endpoint_enricher
 endpoint_failing endpoint_recovered enricher enricher_failed enriching enriching_for_endpoint failed install models
-oversized predicate_failed tenant_unknown unencodable verify
+oversized predicate_failed tenant_unknown unencodable verify verify_batch
 """
 
 

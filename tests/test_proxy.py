@@ -19,8 +19,8 @@ from support.receiver import Receiver
 from support.shop import put
 
 from sqla_webhooks.config import Settings
+from sqla_webhooks.deliveries import Answer, DeliveryState
 from sqla_webhooks.errors import Blocked, ConnectFailed, InvalidAnswer, InvalidURL, TLSFailed
-from sqla_webhooks.events import Answer, DeliveryState
 
 #: A public address.
 SIX = "2606:4700::1111"

@@ -11,9 +11,9 @@ from support.network import Send
 from support.proxy import NAME, through
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, TimedOut
-from sqla_webhooks.events import Answer
 
 #: Seconds that a request may take, and its connection.
 TIMEOUT, CONNECT_TIMEOUT = 1.0, 0.5

@@ -20,7 +20,7 @@ from support.queues import faults, rows_of
 from support.stand import LEASE, Stand
 
 from sqla_webhooks import DeliveryState, Retention, WrongState, models
-from sqla_webhooks.events import Claim
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.endpoints import change
 from sqla_webhooks.outbox.retention import prune

@@ -8,8 +8,8 @@ from support.hostile import http
 from support.network import PUBLIC, STRICT, Connects, Found, Resolver, Send, allowing
 from support.receiver import Receiver
 
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.errors import Blocked, ConnectFailed
-from sqla_webhooks.events import Answer
 
 NAME = "hooks.partner.example"
 

@@ -31,8 +31,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, TimedOut
-from sqla_webhooks.events import Answer
 from sqla_webhooks.retry import (
     RetryPolicy,
     RetryStrategy,

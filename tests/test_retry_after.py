@@ -12,9 +12,9 @@ from support.clock import START
 from support.outcomes import PATIENT, PENDING, later, result_of
 from tenacity import wait_fixed
 
+from sqla_webhooks.deliveries import Answer, DeliveryState, Strain
 from sqla_webhooks.delivery.decide import decide
 from sqla_webhooks.delivery.retry_after import retry_after
-from sqla_webhooks.events import Answer, DeliveryState, Strain
 from sqla_webhooks.retry import RetryPolicy, retry_standard, stop_standard
 
 

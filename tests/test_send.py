@@ -15,12 +15,12 @@ from support.hostile import FRAMINGS, LOOPBACK, Server, http, request_for
 from support.receiver import Receiver, Reply
 
 from sqla_webhooks._clock import Clock, SystemClock
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.delivery.adapter import MOST_INTERIM
 from sqla_webhooks.delivery.budget import READ_LIMIT
 from sqla_webhooks.delivery.request import USER_AGENT, Request
 from sqla_webhooks.delivery.send import KEPT, Sender
 from sqla_webhooks.errors import Blocked, ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
-from sqla_webhooks.events import Answer, Result
 
 #: Seconds that a test waits for a peer that will never answer.
 SOON = 0.2

@@ -12,11 +12,11 @@ from support.hostile import LOOPBACK, request_for
 from support.receiver import PATIENCE, Received, Receiver
 
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.delivery.senders import InlineSenders, SenderPool
 from sqla_webhooks.errors import ConnectFailed
-from sqla_webhooks.events import Answer, Result
 
 CLOCK = SystemClock()
 

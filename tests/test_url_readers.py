@@ -26,9 +26,9 @@ from support.hostile import Server, http
 from support.network import Senders, allowing
 from urllib3.util import parse_url
 
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery import urls
 from sqla_webhooks.errors import InvalidURL
-from sqla_webhooks.events import Answer
 
 checked = settings(deadline=None, max_examples=400)
 

@@ -15,11 +15,11 @@ from benchmarks.delivery.receiver import Receiver, receiver
 from benchmarks.figures import Times, middle, table
 from sqla_webhooks import Settings
 from sqla_webhooks._clock import SystemClock
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.destination import Destination
-from sqla_webhooks.events import Claim
 
 REQUESTS, QUICK_REQUESTS = 500, 100
 ROUNDS, QUICK_ROUNDS = 7, 3

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.errors import NotAcknowledged
-from sqla_webhooks.events import Answer, Result
 
 _NOT_TAKEN = "the endpoint has taken the batch, and named this event among those that it has not taken"
 

@@ -6,7 +6,9 @@ import logging
 from datetime import datetime
 
 from sqla_webhooks import signals
-from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Endpoint, Event, Verdict
+from sqla_webhooks.deliveries import Attempt, Delivery, DeliveryState, Verdict
+from sqla_webhooks.destination import Endpoint
+from sqla_webhooks.events import Event
 
 logger = logging.getLogger(__name__)
 

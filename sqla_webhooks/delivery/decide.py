@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from sqla_webhooks.deliveries import Answer, Attempt, DeliveryState, Result, Strain, Verdict
 from sqla_webhooks.delivery.retry_after import retry_after
 from sqla_webhooks.errors import (
     Blocked,
@@ -14,7 +15,6 @@ from sqla_webhooks.errors import (
     TimedOut,
     TLSFailed,
 )
-from sqla_webhooks.events import Answer, Attempt, DeliveryState, Result, Strain, Verdict
 from sqla_webhooks.retry import RetryPolicy
 
 #: "Gone", by which an endpoint says that it wants no more (Standard Webhooks 1.0, "Deliverability and reliability").

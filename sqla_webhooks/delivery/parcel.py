@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sqla_webhooks.events import Claim, Event
+from sqla_webhooks.deliveries import Claim
+from sqla_webhooks.events import Event
 
 #: Bytes of the bodies in one request, unless a single one has more.
 LARGEST = 1024 * 1024

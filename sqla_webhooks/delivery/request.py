@@ -14,11 +14,11 @@ from datetime import datetime
 
 from sqla_webhooks import headers
 from sqla_webhooks._version import __version__
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.parcel import Parcel
 from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.errors import SigningFailed
-from sqla_webhooks.events import Claim
 
 logger = logging.getLogger(__name__)
 

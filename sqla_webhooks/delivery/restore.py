@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.encoding import loads
-from sqla_webhooks.events import Claim, Event, Operation
+from sqla_webhooks.events import Event, Operation
 
 
 def restored(claim: Claim, *, key_of: Callable[[str, str], Sequence[str]]) -> Event:

@@ -26,13 +26,13 @@ from urllib3.exceptions import TimeoutError as URLLibTimeout
 from urllib3.util import Timeout
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.deliveries import Answer, Result
 from sqla_webhooks.delivery.acknowledge import failed
 from sqla_webhooks.delivery.adapter import GuardedAdapter, ProxyFailed
 from sqla_webhooks.delivery.budget import READ_LIMIT, Budget, EnoughRead
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.errors import ConnectFailed, DeliveryError, InvalidAnswer, TimedOut, TLSFailed
-from sqla_webhooks.events import Answer, Result
 
 logger = logging.getLogger(__name__)
 

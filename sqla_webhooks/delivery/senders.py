@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from sqla_webhooks._clock import Clock
+from sqla_webhooks.deliveries import Claim, Result
 from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import Sender
-from sqla_webhooks.events import Claim, Result
 
 
 class Senders(Protocol):

@@ -11,8 +11,9 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.base import ExecutableOption
 
+from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.errors import ConfigurationError
-from sqla_webhooks.events import Endpoint, Event
+from sqla_webhooks.events import Event
 from sqla_webhooks.signals import Signal, enriching, enriching_for_endpoint
 
 T = TypeVar("T")

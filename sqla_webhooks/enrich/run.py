@@ -12,9 +12,10 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import Mapper
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.enrich.rows import MaySee, ReadOnlySession, Rows
-from sqla_webhooks.events import Endpoint, Event, Operation
+from sqla_webhooks.events import Event, Operation
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.resources import Resources
 from sqla_webhooks.signals import Signal, enricher_failed

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, bindparam, select, union_all, update
 
 from sqla_webhooks import models
 from sqla_webhooks.audience import Audience
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.destination import Destination
-from sqla_webhooks.events import Claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.destinations import destinations

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, insert, select, update
 
 from sqla_webhooks import encoding, models
 from sqla_webhooks.audience import Scope
+from sqla_webhooks.destination import Endpoint, NewEndpoint
 from sqla_webhooks.errors import NotFound
-from sqla_webhooks.events import Endpoint, NewEndpoint
 from sqla_webhooks.outbox import secrets, subscribed
 from sqla_webhooks.outbox.lanes import HEALTH, health_of
 

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select, update
 
 from sqla_webhooks import breaker, models
-from sqla_webhooks.events import Health, Strain, Verdict
+from sqla_webhooks.deliveries import Strain, Verdict
+from sqla_webhooks.destination import Health
 from sqla_webhooks.outbox.lanes import HEALTH, health_of
 from sqla_webhooks.outbox.queue import make_due
 

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from sqla_webhooks import encoding, models
-from sqla_webhooks.events import Attempt, Delivery, DeliveryState, Operation, StoredEvent
+from sqla_webhooks.deliveries import Attempt, Delivery, DeliveryState
+from sqla_webhooks.events import Operation, StoredEvent
 from sqla_webhooks.outbox.sought import JOINED, STATE, Sought
 
 _event, _endpoint, _delivery, _attempt = models.event, models.endpoint, models.delivery, models.attempt

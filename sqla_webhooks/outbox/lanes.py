@@ -17,7 +17,7 @@ from sqlalchemy import CTE, Connection, Subquery, func, select
 
 from sqla_webhooks import models
 from sqla_webhooks.breaker import as_of
-from sqla_webhooks.events import Health
+from sqla_webhooks.destination import Health
 
 _endpoint, _health = models.endpoint, models.health
 _lane, _due = models.delivery.c.lane, models.delivery.c.next_attempt_at

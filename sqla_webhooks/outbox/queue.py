@@ -37,7 +37,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Subquery, bindparam, func, insert, select, union_all, update
 
 from sqla_webhooks import models
-from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.deliveries import DeliveryState
 from sqla_webhooks.outbox.database import chunks
 
 _delivery = models.delivery

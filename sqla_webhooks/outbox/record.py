@@ -12,7 +12,8 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import DataError
 
 from sqla_webhooks import models, operational
-from sqla_webhooks.events import Claim, DeliveryState, Event, Verdict
+from sqla_webhooks.deliveries import Claim, DeliveryState, Verdict
+from sqla_webhooks.events import Event
 from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from sqla_webhooks import models
+from sqla_webhooks.deliveries import DeliveryState
 from sqla_webhooks.errors import NotFound, WrongState
-from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.models import lane_of
 from sqla_webhooks.outbox import lead, queue
 from sqla_webhooks.outbox.database import Database

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from sqla_webhooks import encoding, models, operational
 from sqla_webhooks.audience import Audience, Reach, Scope
+from sqla_webhooks.deliveries import DeliveryState
 from sqla_webhooks.errors import NotFound
-from sqla_webhooks.events import DeliveryState
 from sqla_webhooks.outbox import endpoints, queue, reopen
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.pages import Pages

@@ -19,7 +19,7 @@ from sqlalchemy import Column, Connection, Select, delete, or_, select
 
 from sqla_webhooks import models
 from sqla_webhooks.config import Retention, Settings
-from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.deliveries import DeliveryState
 from sqla_webhooks.outbox import queue
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive

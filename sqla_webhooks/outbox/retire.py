@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from sqla_webhooks import models, operational
-from sqla_webhooks.events import Endpoint, Event
+from sqla_webhooks.destination import Endpoint
+from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import endpoints, subscribed
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.publish import Message, Publication

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from sqla_webhooks import models
+from sqla_webhooks.destination import SecretState
 from sqla_webhooks.errors import EndpointError
-from sqla_webhooks.events import SecretState
 from sqla_webhooks.vault import PREFIX
 
 _endpoint, _secret = models.endpoint, models.secret

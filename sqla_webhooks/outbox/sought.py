@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, or_
 
 from sqla_webhooks import models
-from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.deliveries import DeliveryState
 
 _event, _endpoint, _delivery = models.event, models.endpoint, models.delivery
 

@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from sqla_webhooks import models
-from sqla_webhooks.events import DeliveryState
+from sqla_webhooks.deliveries import DeliveryState
 from sqla_webhooks.outbox import pages, queue, reopen
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive

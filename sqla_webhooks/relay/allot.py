@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqla_webhooks import pace
-from sqla_webhooks.events import Claim
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.outbox.lanes import Lane
 from sqla_webhooks.outbox.turnstile import Share
 from sqla_webhooks.relay.windows import Windows

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from sqla_webhooks.delivery.announce import Announcer
-from sqla_webhooks.events import Endpoint, Event
+from sqla_webhooks.destination import Endpoint
+from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import endpoints
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.health import Judged

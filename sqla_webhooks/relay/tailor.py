@@ -15,16 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqla_webhooks.config import Transform
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.delivery.dialects.known import Dialects
 from sqla_webhooks.delivery.parcel import Piece
 from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.restore import restored
 from sqla_webhooks.delivery.thin import thinned
-from sqla_webhooks.destination import Destination
+from sqla_webhooks.destination import Destination, Endpoint
 from sqla_webhooks.enrich.latest import Latest
 from sqla_webhooks.enrich.run import Enrichment
 from sqla_webhooks.errors import RenderingFailed
-from sqla_webhooks.events import Claim, Endpoint, Event
+from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.endpoints import find_numbers
 from sqla_webhooks.resources import Resources

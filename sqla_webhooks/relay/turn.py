@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from sqla_webhooks.coalesce import coalesce
 from sqla_webhooks.config import Settings
+from sqla_webhooks.deliveries import Claim, Result, Verdict
 from sqla_webhooks.delivery.acknowledge import apart
 from sqla_webhooks.delivery.announce import Announcer
 from sqla_webhooks.delivery.credentials import Credentials, Opener
@@ -31,7 +32,7 @@ from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.delivery.request import request
 from sqla_webhooks.delivery.senders import Senders
 from sqla_webhooks.errors import SigningFailed
-from sqla_webhooks.events import Claim, Event, Result, Verdict
+from sqla_webhooks.events import Event
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.fan_out import fan_out

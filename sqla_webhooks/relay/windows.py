@@ -8,7 +8,7 @@ no answer brings it back to one. So one that hangs holds one sender.
 
 from __future__ import annotations
 
-from sqla_webhooks.events import Strain, Verdict
+from sqla_webhooks.deliveries import Strain, Verdict
 
 
 class Windows:

@@ -16,13 +16,13 @@ from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
 
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.delivery.credentials import Credentials
 from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.parcel import Parcel, Piece
 from sqla_webhooks.delivery.request import Request, request
 from sqla_webhooks.destination import Destination, Secret
-from sqla_webhooks.events import Claim
 from support.clock import START
 from support.receiver import PATIENCE
 

@@ -13,12 +13,12 @@ from urllib3.util import Timeout
 
 from sqla_webhooks._clock import SystemClock
 from sqla_webhooks.config import Settings
+from sqla_webhooks.deliveries import Answer
 from sqla_webhooks.delivery.adapter import GuardedAdapter
 from sqla_webhooks.delivery.budget import Budget
 from sqla_webhooks.delivery.egress import EgressPolicy
 from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.errors import DeliveryError
-from sqla_webhooks.events import Answer
 from support.hostile import request_for
 
 #: Plain http, so that no test stops at a certificate; and public addresses only.

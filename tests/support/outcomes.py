@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from tenacity import stop_never, wait_fixed
 
+from sqla_webhooks.deliveries import Answer, Claim, DeliveryState, Result
 from sqla_webhooks.errors import DeliveryError
-from sqla_webhooks.events import Answer, Claim, DeliveryState, Result
 from sqla_webhooks.retry import RetryPolicy, retry_standard
 from support.clock import START
 from support.hostile import claim_for

@@ -13,8 +13,10 @@ from sqlalchemy import Connection, Engine, select
 from tenacity import stop_after_attempt, stop_never, wait_fixed
 
 from sqla_webhooks import Answer, Operation, models
+from sqla_webhooks.deliveries import Claim, Result
 from sqla_webhooks.delivery.decide import decide
-from sqla_webhooks.events import Claim, Event, NewEndpoint, Result
+from sqla_webhooks.destination import NewEndpoint
+from sqla_webhooks.events import Event
 from sqla_webhooks.outbox import endpoints, lanes
 from sqla_webhooks.outbox.claim import claim
 from sqla_webhooks.outbox.database import Database as Door

@@ -3,11 +3,11 @@ Which events an endpoint gets beyond its patterns: a small JSON object, held aga
 
     {"operation": "update", "changes.status.to": "paid", "data.total": {"$gt": 100}}
 
-| part of a filter         | holds if                                                        |
-| ------------------------ | --------------------------------------------------------------- |
-| path: condition          | what stands there fulfils it; `conditions` has what may be asked |
-| "$or": [filter, ...]     | any of the filters holds                                        |
-| "$not": filter           | the filter does not                                             |
+| part of a filter     | holds if                                                         |
+| -------------------- | ---------------------------------------------------------------- |
+| path: condition      | what stands there fulfils it; `conditions` has what may be asked |
+| "$or": [filter, ...] | any of the filters holds                                         |
+| "$not": filter       | the filter does not                                              |
 
 All parts must hold; {} lets everything through.
 

@@ -32,7 +32,7 @@ from support.clock import MovedClock
 from support.databases import Database, database_named
 from support.local import Install
 from support.mapping import base, person
-from support.receiver import Receiver
+from support.receiver import Received, Receiver
 
 from sqla_webhooks import (
     ConfigurationError,
@@ -789,6 +789,27 @@ def test_halves_come_in_the_order_of_their_row(house: Make, sessions: Sessions) 
         "a": ["delete 1", "create 1", "delete 1"],
         "b": ["create 1", "delete 1", "create 1"],
     }
+
+
+def test_a_row_that_comes_back_under_another_key_comes_behind_its_going(
+    house: Make, sessions: Sessions, receiver: Receiver
+) -> None:
+    one = house()
+    one.add(Hidden(id=1, account_token="a"))
+    one.heard()
+    with sessions() as session:
+        row = session.get_one(Hidden, 1)
+        row.id, row.account_token = 2, "b"
+        session.commit()
+        row.account_token = "a"
+        session.commit()
+
+    def refuse_what_is_gone(request: Received) -> None:
+        if request.path == "/a" and request.type == "hidden.deleted":
+            receiver.answer(500)
+
+    receiver.on_request = refuse_what_is_gone
+    assert one.names()["a"] == ["delete 1"]  # whose retry is waited for
 
 
 # --------------------------------------------------------------------------- enrichers

@@ -272,13 +272,13 @@ def prove(world: World, *, examples: int) -> None:
 
 
 def test_nothing_crosses_and_nothing_is_lost(world: World, database: Database) -> None:
-    prove(world, examples=30 if database.name == "sqlite" else 12)
+    prove(world, examples=50 if database.name == "sqlite" else 20)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("world", [False], indirect=True)
 def test_nothing_crosses_with_an_event_for_each_flush(world: World) -> None:
-    prove(world, examples=15)
+    prove(world, examples=25)
 
 
 @pytest.mark.long

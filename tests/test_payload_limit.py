@@ -20,6 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from support import mapping
 from support.clock import START, MovedClock
 from support.databases import Database
+from support.events import event as made_event
 from support.faults import refusing
 from support.heard import heard
 from support.hostile import claim_for
@@ -31,10 +32,13 @@ from tenacity import stop_after_attempt
 from sqla_webhooks import Attempt, DeliveryState, OutboxWriteError, Webhooks, oversized
 from sqla_webhooks.deliveries import Verdict
 from sqla_webhooks.delivery.dialects.standard import Standard
+from sqla_webhooks.delivery.rendering import Rendering
 from sqla_webhooks.destination import Endpoint, Health
 from sqla_webhooks.encoding import TABLE
 from sqla_webhooks.operational import dead, disabled
+from sqla_webhooks.outbox.database import Database as OutboxDatabase
 from sqla_webhooks.outbox.sizes import STATEMENT_BYTES, pieces
+from sqla_webhooks.resources import Resources
 
 Sessions = sessionmaker[Session]
 
@@ -482,6 +486,19 @@ def test_an_enricher_that_makes_the_key_too_large_holds_up_no_other(
     first, second = receiver.events()
     assert (first["resource_id"], first["data"], first["truncated"]) == ("1", {}, True)
     assert second["data"] == {"id": "", "text": ""}
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_a_context_that_the_database_cannot_take_is_left_out(papers: Sessions) -> None:
+    resources = Resources(include=(), exclude=(), names={})
+    rendering = Rendering(OutboxDatabase(papers.kw["bind"]), resources, encoding=TABLE, limit=None)
+    small = made_event(resource="parchment", context={"actor": "Zoë"}, data={"id": 1, "text": "x" * (9 * MEGABYTE)})
+    large = replace(small, context={"actor": "x" * (9 * MEGABYTE)})
+
+    first, second = (json.loads(one.body) for one in rendering.messages([small, large]))
+
+    assert (first["context"], first["truncated"]) == ({"actor": "Zoë"}, True)
+    assert ("context" in second, second["data"], second["truncated"]) == (False, {}, True)
 
 
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)

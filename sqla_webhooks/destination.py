@@ -65,7 +65,7 @@ class Endpoint:
     description: str
     created_at: datetime
     updated_at: datetime
-    filter: Mapping[str, Any] | None = None
+    filter: Mapping[str, Any] | None = field(default=None, hash=False)
     scope: Scope = Scope.ALL
     tenant: str | None = None
     key: str | None = None

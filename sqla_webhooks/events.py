@@ -178,5 +178,5 @@ class StoredEvent:
     resource_id: str
     operation: Operation
     payload: bytes
-    context: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = field(default=None, hash=False)
     tenant: str | None = None

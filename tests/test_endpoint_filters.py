@@ -161,3 +161,9 @@ def test_what_is_told_of_the_webhooks_themselves_passes_any_filter(
     put(sessions, "a", 2)
     webhooks.drain()
     assert [(one.path, one.type) for one in receiver.received][1:] == [("/told", "delivery.dead")]
+
+
+def test_endpoints_with_filters_can_be_members_of_sets(webhooks: Webhooks, receiver: Receiver) -> None:
+    for _ in range(2):
+        webhooks.endpoints.create(receiver.url(), ["*"], filter={"data.stock": 1})
+    assert len(set(webhooks.endpoints.list())) == 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import io
 import math
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +24,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
+    Session,
     column_property,
     joinedload,
     mapped_column,
@@ -36,7 +39,17 @@ from support.redis_server import redis_client
 from tenacity import retry_if_exception_type, retry_if_result, stop_after_delay, wait_exponential
 
 import sqla_webhooks
-from sqla_webhooks import ConfigurationError, DeliveryError, OpenFront, Operation, Replayed, Webhooks, enriching
+from sqla_webhooks import (
+    ConfigurationError,
+    DeliveryError,
+    OpenFront,
+    Operation,
+    Replayed,
+    Webhooks,
+    enriching,
+    enriching_for_endpoint,
+    verify_batch,
+)
 from sqla_webhooks.delivery.dialects.known import Dialects
 from sqla_webhooks.encoding import Encoding
 
@@ -109,14 +122,16 @@ def application(install: Install, engine: Engine, receiver: Receiver) -> Iterato
         "webhooks": webhooks,
         "install": sqla_webhooks.install,
         "enricher": sqla_webhooks.enricher,
+        "endpoint_enricher": sqla_webhooks.endpoint_enricher,
         "Order": Order,
         "joinedload": joinedload,
         "selectinload": selectinload,
     }
-    before = set(enriching.receivers)
+    before = {signal: set(signal.receivers) for signal in (enriching, enriching_for_endpoint)}
     yield application
-    for key in enriching.receivers.keys() - before:
-        enriching.disconnect(enriching.receivers[key])
+    for signal, there in before.items():
+        for key in signal.receivers.keys() - there:
+            signal.disconnect(signal.receivers[key])
 
 
 def test_every_block_is_run_here() -> None:
@@ -146,6 +161,23 @@ def test_endpoints(application: Application) -> None:
 
     assert application.names["endpoint"].secret.startswith("whsec_")
     assert application.webhooks.endpoints.list() == []
+
+
+def test_registering_by_a_key(application: Application) -> None:
+    application.names["secret"] = "whsec_" + "A" * 40
+    for _ in range(2):
+        application.run('crm = webhooks.endpoints.register("crm", ')
+
+    assert application.webhooks.endpoints.list() == [application.webhooks.endpoints.get(application.names["crm"].id)]
+
+
+def test_trying_a_receiver(application: Application) -> None:
+    application.names["endpoint"] = application.webhooks.endpoints.create(application.receiver.url(), events=["*"])
+    application.run("delivery = webhooks.endpoints.test(endpoint.id)")
+    application.webhooks.drain()
+
+    assert application.receiver.ids == [application.names["delivery"].event_id]
+    assert application.receiver.ids[0].startswith("evt_test_")
 
 
 def test_secrets(application: Application) -> None:
@@ -178,6 +210,68 @@ def test_headers_of_an_endpoint(application: Application) -> None:
     headers = {one.path: one.headers for one in application.receiver.received}
     assert headers["/other"]["authorization"] == "Bearer t"
     assert headers["/hooks"]["x-api-key"] == "k"
+
+
+def test_what_an_endpoint_gets(application: Application) -> None:
+    application.run("analytics = webhooks.endpoints.create(")
+    application.order()
+    with application.names["Session"].begin() as session:
+        session.get_one(Customer, 1).email = "b@example.com"
+    application.webhooks.drain()
+    requests, secret = application.receiver.received, application.names["analytics"].secret
+    together, later = (verify_batch(one.body, one.headers, secret) for one in requests)
+
+    assert {one["type"] for one in together} == {"customer.created", "order.created", "line.created"}
+    emails = [one["data"]["email"] for one in (*together, *later) if one["resource"] == "customer"]
+    assert emails == ["b@example.com"] * 2
+
+
+def test_an_enricher_for_an_endpoint(application: Application) -> None:
+    application.run("@endpoint_enricher(Order, options=[joinedload(Order.customer)])")
+    application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
+    application.order()
+    application.webhooks.drain()
+
+    assert application.receiver.events()[0]["data"]["email"] == "a@example.com"
+
+
+def test_transform(application: Application) -> None:
+    def install(factory: Any, **options: Any) -> Webhooks:
+        return sqla_webhooks.install(factory, deliver=False, **LOCAL, **options)
+
+    sessions = sessionmaker(application.engine)
+    application.names |= {"Session": sessions, "install": install, "replace": replace}
+    application.run("def shape(event, endpoint):")
+    with application.names["webhooks"] as webhooks:
+        webhooks.endpoints.create(application.receiver.url("/all"), events=["customer.*"])
+        webhooks.endpoints.register("crm", url=application.receiver.url("/crm"), events=["customer.*"])
+        for change in (lambda session: session.add(Customer(email="a@example.com")), _delete_customer):
+            with sessions.begin() as session:
+                change(session)
+        webhooks.drain()
+        dropped = webhooks.deliveries.list(state="cancelled")
+    got = [(one.path, one.type) for one in application.receiver.received]
+
+    assert sorted(got) == [("/all", "customer.created"), ("/all", "customer.deleted"), ("/crm", "customer.created")]
+    assert [one.event_type for one in dropped] == ["customer.deleted"]
+    assert {one["data"]["shop"] for one in application.receiver.events()} == {"eu"}
+
+
+def _delete_customer(session: Session) -> None:
+    session.delete(session.get_one(Customer, 1))
+
+
+def test_backfill(application: Application) -> None:
+    application.order()
+    application.order()
+    application.names["endpoint"] = application.webhooks.endpoints.create(application.receiver.url(), events=["line.*"])
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        application.run("webhooks.backfill(Order, ")
+    application.webhooks.drain()
+
+    assert [(one["type"], one["resource_id"]) for one in application.receiver.events()] == [("order.read", "1")]
+    assert printed.getvalue() == "Progress(done=1, total=1)\n"
 
 
 def test_dialects(application: Application) -> None:

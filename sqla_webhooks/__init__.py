@@ -14,30 +14,37 @@ The way of the data:
     outbox/      every SQL statement on our tables (`models`)
     relay/       a background thread walks the rest of the path:
     coalesce     the changes of a transaction, each row's as one (`net`), become events
-    enrich/      the application adds to them, and `transitions` derives others from them
     tenants      whose each is: asked of a `stand_in` for its row
     enrich/      the application adds to them
-    delivery/    each is rendered, signed, sent, and what came of it recorded
+    transitions  what follows from them are others
+    delivery/    each is written down, made what each endpoint gets, signed, sent, and what came of it recorded
 
 Beside it:
 
-    plugin       install() and Webhooks put the parts together
+    plugin       install() and Webhooks, of the parts that the `assembly` puts together
     telling      what the application tells itself: `domain` events, events by hand, and in which `context`
-    endpoints    where events go, and `history`, what came of them: what people call (`given`, `asked`: with what)
+    backfill     rows that are there already, told of behind live traffic (`throttle`): those `existing`, and the
+                 `reading` of them
+    endpoints    where events go: what people call. Each is written by `enrolment`: its `terms`, as they are `given`,
+                 and what `custody` keeps
+    trial        an example of an event, for one of them
+    history      what came of events: what people look at, as it is `asked`
     resources    mapped classes as the outside sees them, and `subscriptions` to them; `filters` say which of
-                 their events, by `conditions`
+                 their events, by `conditions`, and `audience` whom they may reach
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
     describe     all that, to be printed
     catalogue    every event that can occur: its `bodies`, described by the `schema` of each column; `openapi`, all that
                  as a document
-    encoding     values as JSON, each by its rule in `values`; `naming`, what names say
     encoding     values as JSON, each by its rule in `values`, and back (`keys`); `naming`, what names say
     retry        when to try again; `breaker`, when to leave an endpoint alone; `pace`, how many at a time
     operational  events of the webhooks themselves
     dialect      what a body, headers and a signature for one kind of receiver are
     vault        secrets as they lie in the database; `headers`, what an endpoint may add to a request
-    events       the values that travel, and `destination`, to whom; `config`, `errors`, `ids`, `signals`
+    events       the values that travel; `deliveries`, of what is sent, and `destination`, to whom; `progress`, how far
+    config       the settings: what is `workable`, and `allowed` of requests
+    errors       all in one tree; `signals`, what programs are told; `ids`, the time (`_clock`), `async_sessions`
+                 recognised, the `_version`
 """
 
 from sqla_webhooks import models

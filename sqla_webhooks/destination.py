@@ -49,7 +49,8 @@ class Endpoint:
         scope: Whose events it may get: those of its `tenant`, those that belong to no tenant, or all.
         key: What the application calls it; None if it was not registered by a key.
         dialect: Which headers, body and signature its requests have.
-        payload: What of the row it gets: all as it was at the commit, only its key, or the row as it is when sent.
+        payload: What of a row it gets: "full", all as it was at the commit; "thin", its key and version; "latest", the
+            row as it is when sent.
         batch: How many events one request may have, in an array; 0 for each by itself.
         ordering: Whether the events of one row come in the order of its changes.
         rate_limit: Requests a second, at most; None for any number.
@@ -88,10 +89,12 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class NewEndpoint(Endpoint):
     """
-    An endpoint with its newest secret: what `create()` and `rotate_secret()` return, and nothing else ever does.
+    An endpoint with its newest secret: what `create()`, `rotate_secret()` and a `register()` that has added it return.
+
+    Nothing else ever shows it.
 
     Attributes:
-        secret: `whsec_…`, to be given to the receiver. Never in a repr.
+        secret: To be given to the receiver: `whsec_…`, unless another form was given. Never in a repr.
     """
 
     secret: str = field(repr=False, kw_only=True)

@@ -174,7 +174,7 @@ class Endpoints:
 
         Args:
             key: What the application calls it: a text of 1 to 500 characters.
-            scope: For good, as the tenant.
+            scope: As for `create()`, as are all that are not named here; for good, as the tenant.
             secret: As for `create()`. If it is given, and not the endpoint's newest already, it becomes so, and the
                 older ones are valid for a day beside it.
 
@@ -282,7 +282,8 @@ class Endpoints:
         Send an endpoint an example of an event, so that its receiver can be tried.
 
         The example of `webhooks.catalogue()`, in the endpoint's dialect, signed
-        and retried as any event, past its filter. Its id begins with
+        and retried as any event, past its filter, and not past `transform`,
+        which may drop it. Its id begins with
         `evt_test_`, by which a receiver can tell that nothing has happened. It
         waits for nothing, and nothing for it. One short write transaction.
 

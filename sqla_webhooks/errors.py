@@ -169,10 +169,11 @@ class InvalidAnswer(DeliveryError):
 
 class SigningFailed(DeliveryError):
     """
-    The endpoint's secret or its headers cannot be read, or its dialect has failed, so no request was made.
+    The endpoint's secret or its headers cannot be read, or its dialect is not known or has failed, so no request was
+    made.
 
-    Most often a key is missing in `encryption_keys`; once it is there, the
-    next attempt is made as any other.
+    Most often a key is missing in `encryption_keys`, or a dialect in
+    `dialects`; once it is there, the next attempt is made as any other.
     """
 
     reason = "signing"
@@ -182,8 +183,9 @@ class RenderingFailed(DeliveryError):
     """
     What the endpoint wants could not be made of the event, so no request was made.
 
-    The installation's `transform` has raised, or the endpoint has a dialect
-    that this process does not know. The next attempt tries again.
+    The installation's `transform`, or the dialect, has raised or returned what
+    it must not, or the row could not be read again. The next attempt tries
+    again.
     """
 
     reason = "rendering"

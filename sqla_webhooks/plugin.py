@@ -1,4 +1,4 @@
-"""`install()` and `Webhooks`: the one place that knows all the parts."""
+"""`install()` and `Webhooks`: what people call, made of the parts that `assembly` has put together."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class Webhooks(Telling):
     Attributes:
         settings: What it was told.
         engine: The database where its tables are.
-        endpoints: Where events go: create, get, list, update, disable, enable, delete; of their secrets:
-            secrets, rotate_secret, reencrypt.
+        endpoints: Where events go: create, register, get, list, update, test, disable, enable, delete; of their
+            secrets: secrets, rotate_secret, reencrypt.
         events: What was made public: list, get, replay, replay_all.
         deliveries: What was sent, and what came of it: list, get, attempts, retry, retry_all, cancel, cancel_all.
     """

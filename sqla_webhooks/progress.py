@@ -13,7 +13,7 @@ class Progress:
     How far a call has come that does its work in batches.
 
     Attributes:
-        done: How many deliveries, or events, it has dealt with.
+        done: How many deliveries, events or rows it has dealt with.
         total: How many there were for it when it began.
     """
 

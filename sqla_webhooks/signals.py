@@ -72,8 +72,9 @@ def _name(receiver: Callable[..., Any]) -> str:
 enriching: Signal = Signal(
     "enriching",
     """
-    Sent for each event of a created or updated row that still exists, before
-    its payload is fixed.
+    Sent for each event of a row that still exists (created, updated, read, or
+    what a domain event with the row's data is about), before its payload is
+    fixed.
 
     Sender: the mapped class. `instance`: the row, loaded in the relay's own
     session, as it is now; `payload`: the event's `data`, to be changed in
@@ -85,8 +86,8 @@ enriching: Signal = Signal(
 enriching_for_endpoint: Signal = Signal(
     "enriching_for_endpoint",
     """
-    Sent for each delivery of an event of a created or updated row that still
-    exists, before it is sent, to shape what this one endpoint gets.
+    Sent for each delivery of an event for which `enriching` is sent, before the
+    delivery is, to shape what this one endpoint gets.
 
     Sender and arguments as for `enriching`, and `endpoint`: the `Endpoint`.
     Runs in the relay's thread, for each attempt anew.

@@ -79,10 +79,10 @@ def enricher(
 
     The function gets the row, as it is when the relay comes to it, and the
     event's `data`, a dict of JSON values to be changed in place. It runs in the
-    relay's thread, for `created` and `updated` events whose row still exists,
-    and for domain events that have the data of their row; a deleted row cannot
-    be loaded. The row's session is for reading, and is
-    thrown away: an enricher that flushes or commits it fails.
+    relay's thread, for `created`, `updated` and `read` events whose row still
+    exists, and for domain events that have the data of their row; a deleted row
+    cannot be loaded. The row's session is for reading, and is thrown away: an
+    enricher that flushes or commits it fails.
 
     Several enrichers of a class run in this order: those of its base classes
     first, then in the order of registration; those of the module's `@enricher`

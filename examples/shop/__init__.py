@@ -9,4 +9,6 @@ A shop that sends webhooks. `python -m examples.shop`, or `make demo`.
     stage       a step played, and what came of it
     account     what is printed
     tally       what everybody counted, compared in the end
+
+In docs/guide.md: "Delivery and retries", "What happened", "Receivers".
 """

@@ -60,9 +60,9 @@ def pack(pieces: Iterable[Piece]) -> Iterator[Parcel]:
     """
     Each piece by itself, but those for an endpoint of batches together, in their order.
 
-    No row is twice in one request, since only the first waiting event of a row
-    can be claimed. What is sent again goes alone: one that cannot be taken
-    spoils no other.
+    Where order is wanted, no row is twice in one request, since only the first
+    waiting event of a row can be claimed. What is sent again goes alone: one
+    that cannot be taken spoils no other.
     """
     waiting: dict[int, list[Piece]] = {}
     for piece in pieces:

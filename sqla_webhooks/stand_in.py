@@ -8,6 +8,7 @@ known of it raises: nothing is loaded, and nothing seems to be NULL.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -28,7 +29,8 @@ def stand_in(mapper: Mapper[Any], plain: Mapping[str, Any]) -> Any:
     that the class does not have, AttributeError.
 
     Args:
-        plain: Attribute names to values as JSON has them; what cannot be brought back is not known.
+        plain: Attribute names to values as JSON has them; what cannot be brought back is not known. Whatever is done to
+            the object, they stay as they are.
     """
     instance = mapper.class_manager.new_instance()
     known = set()
@@ -36,7 +38,7 @@ def stand_in(mapper: Mapper[Any], plain: Mapping[str, Any]) -> Any:
         if prop.key in plain and not _is_placeholder(plain[prop.key]):
             # What the class has come to since may not know the value: an enum's former member.
             with suppress(ValueError, TypeError):
-                set_committed_value(instance, prop.key, keys.value(prop.columns[0], plain[prop.key]))
+                set_committed_value(instance, prop.key, keys.value(prop.columns[0], copy.deepcopy(plain[prop.key])))
                 known.add(prop.key)
     state = instance_state(instance)
     # SQLAlchemy's own place for how one object loads what it does not have.

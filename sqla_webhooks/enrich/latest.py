@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,7 +71,9 @@ class Latest:
 
     def _as_now(self, event: Event, row: dict[str, Any] | None, shape: Shape) -> Event:
         if row is not None and self._may_have(shape, row, event):
-            return replace(event, data={name: value for name, value in row.items() if name not in shape.hidden})
+            # Its own: what `transform` does to one endpoint's event, no other's shows.
+            sent = {name: value for name, value in row.items() if name not in shape.hidden}
+            return replace(event, data=copy.deepcopy(sent))
         return _gone(event, shape)
 
 

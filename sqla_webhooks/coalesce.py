@@ -8,14 +8,14 @@ begin and end.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any, TypeVar
 
 from sqla_webhooks import encoding
 from sqla_webhooks.audience import Audience
-from sqla_webhooks.events import Change, Event, Operation, OutboxRow
+from sqla_webhooks.events import Around, Change, Event, Operation, OutboxRow
 from sqla_webhooks.ids import event_id
 from sqla_webhooks.net import net
 
@@ -26,9 +26,10 @@ def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]
     """
     The events that *rows* amount to, in the order of the changes.
 
-    All events of a transaction have one context: what was said at any of its
-    flushes, the last of two that say different things. If changes are not
-    taken together, each has that of its own flush.
+    An event has as its context what was said at any of the flushes that changed
+    its row, the last of two that say different things: a transaction may be
+    about rows of several tenants, of which none shall hear what was said of
+    another's.
 
     Args:
         rows: Whole transactions, ordered by their numbers.
@@ -41,17 +42,24 @@ def coalesce(rows: Sequence[OutboxRow], *, together: bool = True) -> list[Event]
     last = {row.transaction: row.id for row in rows}
     whole = sorted(rows, key=lambda row: last[row.transaction])
     transactions = (list(group) for _, group in groupby(whole, key=lambda row: row.transaction))
-    said = ((some, _said(some)) for some in transactions)
-    return [_event(change, at, context) for some, context in said for change, at in net(some)]
+    return [
+        _event(one.change, one.at, one.said, around=None if one.row is None else _around(one.row))
+        for some in transactions
+        for one in net(some)
+    ]
 
 
-def _said(rows: Iterable[OutboxRow]) -> Mapping[str, Any] | None:
-    """The contexts of a transaction's flushes as one; None if there is none."""
-    contexts = [row.context for row in rows if row.context is not None]
-    return {name: value for one in contexts for name, value in one.items()} if contexts else None
+def _around(change: Change) -> Around:
+    """A row before and after a change of it, as far as that is known."""
+    unsure = {*change.changed, *change.previous}
+    before = {key: value for key, value in change.data.items() if key not in unsure} | change.previous
+    return Around(
+        before=None if change.operation is Operation.CREATE else before,
+        after=None if change.operation is Operation.DELETE else change.data,
+    )
 
 
-def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> Event:
+def _event(change: Change, at: datetime, context: Mapping[str, Any] | None, *, around: Around | None = None) -> Event:
     """What is hidden is put aside here, before anything else sees the event, whoever knows what it is for."""
     changes, is_update = {}, change.operation is Operation.UPDATE
     if is_update:
@@ -84,6 +92,7 @@ def _event(change: Change, at: datetime, context: Mapping[str, Any] | None) -> E
         hidden={key: value for key, value in change.data.items() if key in hidden},
         hidden_changes={key: value for key, value in changes.items() if key in hidden},
         unsure=frozenset(change.changed) if was_updated else None,
+        around=around,
     )
 
 

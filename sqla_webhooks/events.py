@@ -109,6 +109,19 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """
+    A row before a transaction and after it: its captured attributes, hidden ones too, as far as they are known.
+
+    Attributes:
+        before, after: None if it was not there, or is not any more.
+    """
+
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """
     One change made public.
@@ -134,6 +147,8 @@ class Event:
             Only on the way from coalescing to that. Not part of the body.
         unsure: Deletes of a row that the same transaction has updated: the attributes of which `data` has the later
             value, since that before is not known. None for a row that was deleted as it was. Not part of the body.
+        around: Of what was emitted about a row that the same transaction has changed: the row before and after it all.
+            Not part of the body.
     """
 
     id: str
@@ -159,6 +174,7 @@ class Event:
     hidden: Mapping[str, Any] = field(default_factory=dict, repr=False)
     hidden_changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     unsure: frozenset[str] | None = None
+    around: Around | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

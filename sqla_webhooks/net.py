@@ -7,7 +7,7 @@ each is told of once. No database and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -15,13 +15,33 @@ from typing import Any, TypeAlias
 from sqla_webhooks import encoding
 from sqla_webhooks.events import Change, Links, Operation, OutboxRow
 
-#: A change and when it was captured.
-Dated: TypeAlias = tuple[Change, datetime]
 #: A resource, its table, and a primary key as JSON, which unlike its parts can always be looked up.
 Place: TypeAlias = tuple[str, str, bytes]
+#: A row: where it was before the transaction, and False; or where it is, and True, if it was nowhere.
+Named: TypeAlias = tuple[Place | None, bool]
+#: What the application said of the circumstances.
+Said: TypeAlias = Mapping[str, Any] | None
 
 
-def net(rows: Sequence[OutboxRow]) -> list[Dated]:
+@dataclass(frozen=True, slots=True)
+class Net:
+    """
+    What is told of one row in the end, or was said aside.
+
+    Attributes:
+        at: When it was captured.
+        said: What was said at any of the flushes that it is of; of two that say different things, the last.
+        row: Of what was said aside: all that the transaction has done to the row that it is about, be it to no effect;
+            None if that is nothing.
+    """
+
+    change: Change
+    at: datetime
+    said: Said = None
+    row: Change | None = None
+
+
+def net(rows: Sequence[OutboxRow]) -> list[Net]:
     """
     The net changes of one transaction, in the order of its changes.
 
@@ -38,10 +58,15 @@ def net(rows: Sequence[OutboxRow]) -> list[Dated]:
     for row in rows:
         for change in row.changes:
             if change.is_net:
-                story.tell(change, row.captured_at)
+                story.tell(change, row.captured_at, row.context)
             else:
-                aside.append(_Told(change, row.captured_at, story.next_turn()))
-    return [(told.change, told.at) for told in _with(aside, _in_order(story.end()))]
+                about = story.about(_place(change, change.identity))
+                aside.append(_Told(change, row.captured_at, story.next_turn(), row.context, about))
+    whole = story.whole()
+    become = {told.named: told.change for told in whole}
+    return [
+        Net(told.change, told.at, told.said, _row_of(told, become)) for told in _with(aside, _in_order(_changed(whole)))
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +77,13 @@ class _Told:
     at: datetime
     #: When it was first told of at the key that it has.
     turn: int
+    said: Said = None
+    #: Of what is no change: the row that it is about.
+    about: Named | None = None
+
+    @property
+    def named(self) -> Named:
+        return (self.end, True) if self.start is None else (self.start, False)
 
     @property
     def start(self) -> Place | None:
@@ -77,7 +109,12 @@ class _Story:
         self.turn += 1
         return self.turn
 
-    def tell(self, change: Change, at: datetime) -> None:
+    def about(self, place: Place) -> Named:
+        """The row that is there now."""
+        told = self.here.get(place)
+        return (place, False) if told is None else told.named
+
+    def tell(self, change: Change, at: datetime, said: Said) -> None:
         turn = self.next_turn()
         place = _place(change, change.moved_from or change.identity)
         before = None
@@ -85,7 +122,7 @@ class _Story:
             before = self.here.pop(place, None) or self.gone.pop(place, None)
         result = change if before is None else _merge(before.change, change)
         if result is not None:
-            self._put(_Told(result, at, turn), before)
+            self._put(_Told(result, at, turn, said if before is None else _both(before.said, said)), before)
 
     def _put(self, now: _Told, before: _Told | None) -> None:
         end = now.end
@@ -102,14 +139,26 @@ class _Story:
         if told.start is not None:
             self.gone.setdefault(told.start, told)
 
-    def end(self) -> list[_Told]:
-        """What the rows have come to; those to which nothing happened in the end are left out."""
+    def whole(self) -> list[_Told]:
+        """What the rows have come to, be it to what they were."""
         for place, told in self.here.items():
             if told.start is None and place in self.gone:
                 first = self.gone.pop(place)
-                self.here[place] = replace(told, change=_replaced(first.change, told.change))
-        rows = sorted((*self.gone.values(), *self.here.values()), key=lambda told: told.turn)
-        return _changed(rows)
+                change, said = _replaced(first.change, told.change), _both(first.said, told.said)
+                self.here[place] = replace(told, change=change, said=said)
+        return sorted((*self.gone.values(), *self.here.values()), key=lambda told: told.turn)
+
+
+def _both(first: Said, then: Said) -> Said:
+    return {**(first or {}), **(then or {})} if first is not None or then is not None else None
+
+
+def _row_of(aside: _Told, rows: Mapping[Named, Change]) -> Change | None:
+    """What has become of the row that is spoken of aside."""
+    if aside.about is None:
+        return None
+    place, _ = aside.about
+    return rows.get(aside.about) or rows.get((place, False))  # a new row may have taken the place of one that is gone
 
 
 def _in_order(rows: Sequence[_Told]) -> list[_Told]:
@@ -139,12 +188,11 @@ def _with(aside: Sequence[_Told], rows: Sequence[_Told]) -> list[_Told]:
 
 def _in_place(circle: Sequence[_Told]) -> Iterable[_Told]:
     """Rows that have handed their keys around, as updates of what stands under each key."""
-    before = {told.start: told.change for told in circle}
+    before = {told.start: told for told in circle}
     for told in circle:
-        first = before[told.end]
-        yield from _changed(
-            [replace(told, change=replace(_replaced(_deleted(first, first), told.change), moved_from=None))]
-        )
+        first, said = before[told.end].change, _both(before[told.end].said, told.said)
+        there = replace(_replaced(_deleted(first, first), told.change), moved_from=None)
+        yield from _changed([replace(told, change=there, said=said)])
 
 
 def _changed(rows: Iterable[_Told]) -> list[_Told]:

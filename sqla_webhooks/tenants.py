@@ -20,7 +20,7 @@ from sqla_webhooks import encoding, given
 from sqla_webhooks.audience import Audience
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.errors import EndpointError, TenantUnknown
-from sqla_webhooks.events import Event, Operation
+from sqla_webhooks.events import Around, Event, Operation
 from sqla_webhooks.ids import event_id
 from sqla_webhooks.mappers import full_name
 from sqla_webhooks.resources import Resources, Shape
@@ -34,6 +34,12 @@ Report: TypeAlias = Callable[[Event, BaseException], None]
 _NOT_MAPPED = (
     "no class that is captured in this process is behind the resource, so nothing says whose its rows are: import the "
     "same models where events are relayed"
+)
+
+
+_IN_BETWEEN = (
+    "what was emitted shows its row as somebody's whose it was in the middle of the transaction alone, neither before "
+    "nor after: emit when the row is what it shall be"
 )
 
 
@@ -176,8 +182,18 @@ class Tenants:
             # What the transaction had made of the row before may have been another tenant's.
             event = _as_it_was(event, shapes)
         whose = self._whose(shapes, _now(event))
+        if whose.known and event.around is not None and not self._is_whose(event.around, shapes, whose):
+            whose = _Whose(error=TenantUnknown(_IN_BETWEEN))
         self._tell(event, whose)
         return [_for(event, whose)]
+
+    def _is_whose(self, around: Around, shapes: Sequence[Shape] | None, whose: _Whose) -> bool:
+        """Whether a row was theirs before its transaction, or is after it."""
+        names = _stored(shapes)
+        before = {name: value for name, value in (around.before or {}).items() if name in names}
+        known = [] if around.before is None else [self._whose(shapes, before)]
+        known += [] if around.after is None else [self._whose(shapes, around.after)]
+        return any(one.known and one.tenant == whose.tenant for one in known)
 
     def _updated(self, event: Event, shapes: Sequence[Shape] | None) -> list[Event]:
         names = _stored(shapes)
@@ -301,4 +317,6 @@ def _is_invisible(event: Event) -> bool:
 
 
 def _without_hidden(event: Event) -> Event:
-    return replace(event, hidden={}, hidden_changes={}) if event.hidden or event.hidden_changes else event
+    if not (event.hidden or event.hidden_changes or event.around is not None):
+        return event
+    return replace(event, hidden={}, hidden_changes={}, around=None)

@@ -87,7 +87,7 @@ def test_what_follows_from_a_change_has_that_of_the_change(webhooks: Webhooks, s
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_all_events_of_a_transaction_have_one_unless_each_flush_has_its_own(
+def test_an_event_has_what_was_said_of_its_row_and_that_of_its_own_flush_if_each_is_one(
     install: Install,
     sessions: Sessions,
     clock: MovedClock,
@@ -101,10 +101,14 @@ def test_all_events_of_a_transaction_have_one_unless_each_flush_has_its_own(
             with webhooks.context(actor=actor, **own):
                 session.add(Product(sku=actor))
                 session.flush()
+        session.get_one(Product, "a").name = "changed"
+        with webhooks.context(actor="c"):
+            session.flush()
 
-    alone = [None, {"actor": "a", "first": 1}, {"actor": "b", "second": 2}]
-    whole = [{"actor": "b", "first": 1, "second": 2}] * 3
-    assert [context for _, context in contexts(webhooks)] == (whole if together else alone)
+    first, second = {"actor": "a", "first": 1}, {"actor": "b", "second": 2}
+    alone = [("none", None), ("a", first), ("b", second), ("a", {"actor": "c"})]
+    whole = [("none", None), ("a", {"actor": "c", "first": 1}), ("b", second)]
+    assert contexts(webhooks) == (whole if together else alone)
 
 
 def test_the_flush_counts_and_not_the_change(webhooks: Webhooks, sessions: Sessions) -> None:

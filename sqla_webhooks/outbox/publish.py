@@ -215,7 +215,8 @@ def _event_row(message: Message) -> dict[str, Any]:
         "row_key": queue.row_key(event.resource, event.table, event.resource_id),
         "former_key": former,
         "occurred_at": event.timestamp,
-        "table_name": event.table,
+        # By it the row is found again, of which emitted data has nothing, whatever stands in it under the key's name.
+        "table_name": "" if event.row is not None else event.table,
         "audience": event.audience.value,
         "tenant": event.tenant,
         "only_for": event.endpoint,

@@ -435,6 +435,85 @@ def test_a_tenant_is_what_its_type_makes_of_it(house: Make) -> None:
     assert one.operations() == {"all": ["create 1"], "a": ["create 1"]}
 
 
+# --------------------------------------------------------------------------- rows that are read again
+
+
+@pytest.mark.parametrize("payload", ["full", "thin", "latest"])
+def test_what_tells_the_tenant_and_is_not_sent_is_sent_by_no_way(house: Make, payload: str) -> None:
+    one = house({"payload": payload}, send_context=["actor"], transform=lambda event, _endpoint: event)
+    one.webhooks.endpoint_enricher(Safe)(lambda row, payload, endpoint: payload.update(seen=row.note))
+    one.webhooks.event("safe.any", Safe)(lambda _event: True)
+    rows = [Safe(id=1, owner_token="of-a"), Safe(id=2, owner_token="b")]
+    one.endpoints["of-a"] = one.webhooks.endpoints.create(
+        one.receiver.url("/of-a"), ["*"], tenant="of-a", payload=payload
+    ).id
+    one.add(*rows)
+    with one.sessions.begin() as session:
+        row = session.get_one(Safe, 1)
+        one.webhooks.emit(session, "safe.seen", row)
+        one.webhooks.emit(session, "safe.seen", row, data={"id": 1})
+    for type_ in ("safe.created", "safe.updated", "safe.deleted"):
+        one.webhooks.trigger(type_, row)
+    one.webhooks.backfill(Safe)
+    for name in ("b", "of-a"):
+        one.webhooks.backfill(Safe, endpoint=one.endpoints[name])
+    one.webhooks.endpoints.test(one.endpoints["of-a"], type="safe.created")
+    heard = one.heard()
+
+    assert "owner_token" not in json.dumps(heard)
+    assert "of-a" not in json.dumps(heard).replace('"of-a": [', "")
+    assert "owner_token" not in json.dumps(one.webhooks.catalogue().openapi())
+    told = {to: sorted(event["type"].removeprefix("safe.") for event in heard[to]) for to in ("of-a", "b")}
+    assert told == {
+        "of-a": ["any", "created", "created", "created", "deleted", "read", "read", "seen", "seen", "updated"],
+        "b": ["any", "created", "read", "read"],
+    }
+    assert heard["a"] == heard["shared"] == []
+
+
+def test_a_row_that_moves_between_two_attempts_is_gone_at_the_second(house: Make, receiver: Receiver) -> None:
+    clock = MovedClock()
+    one = house({"payload": "latest"}, clock=clock)
+
+    @one.webhooks.enricher(Crate)
+    def noted(row: Crate, payload: dict[str, Any]) -> None:
+        payload["noted"] = row.note
+
+    one.add(Crate(id=1, owner="a", note="of a"))
+    receiver.on_request = lambda request: receiver.answer(500) if request.path == "/a" else None
+    first = one.heard()
+    receiver.on_request = None
+    with one.sessions.begin() as session:
+        row = session.get_one(Crate, 1)
+        row.owner, row.note = "b", "of b"
+    one.heard()
+    clock.advance(60)
+    heard = one.heard()
+
+    assert [(event["operation"], event["data"]["noted"]) for event in first["a"]] == [("create", "of a")]
+    assert [(event["operation"], event["data"]) for event in heard["a"]] == [
+        ("create", {"id": 1}),
+        ("delete", {"id": 1, "owner": "a", "note": "of a", "meta": None, "label": "a:of a"}),
+    ]
+    assert "of b" not in json.dumps(heard)
+
+
+def test_what_was_told_before_there_were_tenants_is_no_tenants(house: Make) -> None:
+    one = house()
+    one.add(Bag(id=1, meta={"tenant": "a"}))
+    assert one.operations() == {"all": ["create 1"]}
+    one.add(Bag(id=2, meta={"tenant": "a"}))  # and is relayed when there are
+    one.webhooks.uninstall()
+    later = house({"events": ["bag.*"]}, tenant=lambda row: row.meta["tenant"])
+    for endpoint in later.endpoints.values():
+        later.webhooks.events.replay_all(endpoint=endpoint)
+    heard = later.heard()
+
+    assert sorted(event["resource_id"] for event in heard["all"]) == ["1", "2", "2"]
+    assert [event["resource_id"] for event in heard["a"]] == ["2", "2"]  # of both installations' endpoints
+    assert heard["b"] == heard["shared"] == []
+
+
 # --------------------------------------------------------------------------- endpoints that come and go
 
 

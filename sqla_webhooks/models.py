@@ -300,7 +300,7 @@ backfill = Table(
     Column("endpoint", String(40)),
     Column("criterion", String(64)),
     # JSON. The row that was come to, NULL beyond the last; and those that others held, for another try.
-    Column("position", _LongText),
+    Column("place", _LongText),
     Column("again", _LongText, nullable=False),
     Column("done", BigInteger, nullable=False),
     Column("total", BigInteger, nullable=False),

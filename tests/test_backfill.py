@@ -343,7 +343,7 @@ def test_enrichers_add_to_them(quiet: Webhooks, told: Told) -> None:
         "product.sku > ",
         "SELECT product.sku, product.sku",
         "INSERT INTO webhook_outbox",
-        "UPDATE webhook_backfill SET position",
+        "UPDATE webhook_backfill SET place",
     ],
 )
 @pytest.mark.parametrize("pages", [0, 1, 2])
@@ -448,7 +448,7 @@ def test_a_class_that_is_gone_is_missed(quiet: Webhooks, sessions: Sessions, eng
     with suppress(Broken):
         quiet.backfill(Product, page=2, progress=breaking_off)
     with engine.begin() as connection:
-        connection.execute(models.backfill.update().values(position='["offer", "product", ["b"]]'))
+        connection.execute(models.backfill.update().values(place='["offer", "product", ["b"]]'))
     with pytest.raises(ConfigurationError, match="has come to rows of 'offer' in 'product'"):
         quiet.backfill(Product)
 

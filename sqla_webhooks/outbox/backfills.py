@@ -119,7 +119,7 @@ def advance(connection: Connection, job: Job, *, now: datetime) -> None:
 
 def _values(job: Job) -> dict[str, Any]:
     return {
-        "position": None if job.at is None else _written(job.at),
+        "place": None if job.at is None else _written(job.at),
         "again": encoding.dumps([[*one.kind, one.key] for one in job.again]).decode(),
         "done": job.done,
         "total": job.total,
@@ -133,7 +133,7 @@ def _written(place: Place) -> str:
 def _read(row: Any) -> Job:
     return Job(
         Asked(row.name, (row.resource, row.table_name), row.endpoint, row.criterion),
-        at=None if row.position is None else _place(encoding.loads(row.position)),
+        at=None if row.place is None else _place(encoding.loads(row.place)),
         again=tuple(map(_place, encoding.loads(row.again))),
         done=row.done,
         total=row.total,

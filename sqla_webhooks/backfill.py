@@ -13,7 +13,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -123,16 +123,9 @@ class Backfills:
         return _checked(job, wanted)
 
     def _wait_until_known(self) -> None:
-        """Until every process captures for the endpoints that there are; or changes of now would be told by nobody."""
-        if self._database.in_memory or self._settings.capture == "all":
-            return
-        with self._database.read() as connection:
-            written_at = backfills.endpoints_written_at(connection)
-        if written_at is not None:
-            known_at = written_at + timedelta(seconds=subscribed.FRESH)
-            left = (known_at - self._clock.now()).total_seconds()
-            if 0 < left <= subscribed.FRESH:  # or it was written by a clock that runs ahead
-                self._clock.wait(threading.Event(), left)
+        """Until every process captures for the endpoints that there are: a change of now may be told by nobody yet."""
+        if not self._database.in_memory and self._settings.capture != "all":
+            self._clock.wait(threading.Event(), subscribed.FRESH)
 
     def _throttle(
         self, rows: Iterable[Kind], *, endpoint: str | None, page: int, waiting: int | None
@@ -188,7 +181,7 @@ class _Pages:
     size: int
     encoding: Encoding
 
-    def turn(self, wanted: Asked, *, transaction: str, now: Any) -> Job:
+    def turn(self, wanted: Asked, *, transaction: str, now: Callable[[], datetime]) -> Job:
         """
         Tell of the next rows, and of some of those that were held before; the job as it stands then.
 

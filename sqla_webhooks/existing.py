@@ -62,7 +62,8 @@ class Existing:
         columns = self.shape.key_columns
         ordered = [_as_compared(one, connection.dialect) for one in columns]
         beyond = () if identity is None else (_beyond(ordered, identity),)
-        query = self._keys(*beyond).add_columns(*(one for one in ordered if one not in columns))
+        others = [one for one, column in zip(ordered, columns, strict=True) if one is not column]
+        query = self._keys(*beyond).add_columns(*others)  # for a database that orders distinct rows by these alone
         found = connection.execute(query.order_by(*ordered).limit(limit))
         return [tuple(row[: len(columns)]) for row in found]
 

@@ -111,11 +111,10 @@ class Throttle:
         limits = self._limits
         most = limits.deliveries + 1
         with self._database.look() as connection:
-            unrelayed = backfills.count_unrelayed(connection, self._made)
+            self._made = backfills.unrelayed(connection, self._made)
             lanes = backfills.first_lanes(connection, self._types, endpoint=self._endpoint, now=self._clock.now())
             waiting = backfills.count_waiting(connection, lanes, most=most)
             outbox = backfills.count_outbox(connection, most=limits.outbox + 1)
-        if not unrelayed:
-            self._made.clear()
-        too_much = waiting + unrelayed * limits.page > limits.deliveries or outbox > limits.outbox
-        return (unrelayed, waiting, outbox) if too_much else None
+        made = len(self._made)
+        too_much = waiting + made * limits.page > limits.deliveries or outbox > limits.outbox
+        return (made, waiting, outbox) if too_much else None

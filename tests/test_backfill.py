@@ -29,6 +29,7 @@ from support.told import Told
 
 from sqla_webhooks import ConfigurationError, NotFound, OutboxWriteError, Progress, Webhooks, models
 from sqla_webhooks.deliveries import DeliveryState
+from sqla_webhooks.throttle import GLANCE
 
 Sessions = sessionmaker[Session]
 
@@ -457,7 +458,7 @@ def test_a_class_that_is_gone_is_missed(quiet: Webhooks, sessions: Sessions, eng
 
 
 class Relaying(MovedClock):
-    """Who waits on it has the time used by somebody."""
+    """Who waits behind live traffic has the time used by somebody."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -465,11 +466,9 @@ class Relaying(MovedClock):
         self.waits = 0
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
+        if self.meanwhile is not None and seconds == GLANCE:
             self.waits += 1
-            meanwhile()
-            self.meanwhile = meanwhile
+            self.meanwhile()
         return super().wait(event, seconds)
 
 
@@ -590,17 +589,24 @@ def test_in_memory_nobody_can_relay_meanwhile_and_nothing_is_waited_for(
     assert len(receiver.received) == 5
 
 
-def test_it_begins_when_every_process_knows_of_the_endpoint(
-    webhooks: Webhooks, sessions: Sessions, clock: MovedClock, receiver: Receiver
+@pytest.mark.parametrize(("capture", "seconds"), [("subscribed", 1), ("all", 0)])
+def test_it_begins_when_every_process_knows_of_the_endpoints(
+    install: Install, sessions: Sessions, clock: MovedClock, receiver: Receiver, capture: str, seconds: int
 ) -> None:
-    put(sessions, "a")
-    endpoint = webhooks.endpoints.create(receiver.url(), events=["*"])
-    clock.advance(0.25)
-    seen: list[Any] = []
-    webhooks.backfill(Product, waiting=None, progress=lambda _: seen.append(clock.now()))
-    assert [at - endpoint.created_at for at in seen] == [timedelta(seconds=1)]
-    webhooks.backfill(Product, waiting=None, progress=lambda _: seen.append(clock.now()))
-    assert seen[0] == seen[1]
+    put(sessions, "a", "b")
+    webhooks = install(sessions, deliver=False, clock=clock, capture=capture)
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    began, seen = clock.now(), []
+
+    def break_off(_: Progress) -> None:
+        seen.append(clock.now() - began)
+        raise Broken
+
+    with pytest.raises(Broken):
+        webhooks.backfill(Product, page=1, waiting=None, progress=break_off)
+    with pytest.raises(Broken):
+        webhooks.backfill(Product, page=1, waiting=None, progress=break_off)
+    assert seen == [timedelta(seconds=seconds)] * 2  # what is gone on with has begun
 
 
 def test_the_relay_is_woken_for_each_page(install: Install, sessions: Sessions, receiver: Receiver) -> None:

@@ -183,6 +183,19 @@ def test_what_changes_before_the_lock_is_read(
     ]
 
 
+def test_what_no_longer_fulfils_the_condition_by_then_is_not_told_of(
+    webhooks: Webhooks, told: Told, sessions: Sessions, engine: Engine
+) -> None:
+    with statement_held(engine, LOCKS) as gate:
+        thread, came = aside(lambda: webhooks.backfill(Product, where=Product.stock == 0))
+        gate.wait()
+        with changing(sessions, "d", 7) as session:
+            session.commit()
+    thread.join(PATIENCE)
+    assert came == [Progress(3, 3)]
+    assert stock(told) == [("updated", "d", (0, 7)), ("read", "b", 0), ("read", "f", 0)]
+
+
 @pytest.mark.parametrize("statement", [READS, WRITES, MOVES])
 def test_what_changes_after_the_lock_waits_and_comes_after_it(
     webhooks: Webhooks, told: Told, sessions: Sessions, engine: Engine, statement: str

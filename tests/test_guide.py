@@ -453,6 +453,17 @@ def test_sending_again(application: Application) -> None:
     assert application.webhooks.deliveries.get(delivery.id).state == "delivered"
 
 
+def test_backfill(application: Application) -> None:
+    application.order()
+    receiver = application.receiver
+    application.webhooks.endpoints.create(receiver.url("/asked"), events=["order.read"])
+    application.names["endpoint"] = application.webhooks.endpoints.create(receiver.url("/alone"), events=["customer.*"])
+    application.run("webhooks.backfill(Order)  ")
+    application.webhooks.drain()
+
+    assert [(one.path, one.type) for one in receiver.received] == [("/asked", "order.read"), ("/alone", "order.read")]
+
+
 def test_receivers(application: Application) -> None:
     endpoint = application.webhooks.endpoints.create(application.receiver.url(), events=["order.*"])
     application.order()

@@ -161,14 +161,6 @@ def check_endpoint(connection: Connection, public_id: str) -> None:
         raise endpoints.not_found(public_id)
 
 
-def endpoints_written_at(connection: Connection) -> datetime | None:
-    """When an endpoint was last written; None if there is none."""
-    written: datetime | None = connection.execute(
-        select(func.max(_endpoint.c.updated_at, type_=_endpoint.c.updated_at.type))
-    ).scalar()
-    return written
-
-
 # ---------------------------------------------------------------------------- what waits
 
 
@@ -205,11 +197,13 @@ def count_waiting(connection: Connection, lanes: Collection[int], *, most: int) 
     return found
 
 
-def count_unrelayed(connection: Connection, transactions: Collection[str]) -> int:
-    """How many of these transactions wait in the outbox."""
+def unrelayed(connection: Connection, transactions: Collection[str]) -> set[str]:
+    """Which of these transactions wait in the outbox."""
     waiting = models.outbox.c.transaction_id
-    there = select(func.count(waiting.distinct())).where(waiting.in_(sorted(transactions)))
-    return int(connection.execute(there).scalar_one()) if transactions else 0
+    found: set[str] = set()
+    for some in chunks(sorted(transactions)):
+        found.update(connection.execute(select(waiting).where(waiting.in_(some))).scalars())
+    return found
 
 
 def count_outbox(connection: Connection, *, most: int) -> int:

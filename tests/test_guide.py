@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hmac
-import io
 import math
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -259,19 +257,6 @@ def test_transform(application: Application) -> None:
 
 def _delete_customer(session: Session) -> None:
     session.delete(session.get_one(Customer, 1))
-
-
-def test_backfill(application: Application) -> None:
-    application.order()
-    application.order()
-    application.names["endpoint"] = application.webhooks.endpoints.create(application.receiver.url(), events=["line.*"])
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        application.run("webhooks.backfill(Order, ")
-    application.webhooks.drain()
-
-    assert [(one["type"], one["resource_id"]) for one in application.receiver.events()] == [("order.read", "1")]
-    assert printed.getvalue() == "Progress(done=1, total=1)\n"
 
 
 def test_dialects(application: Application) -> None:

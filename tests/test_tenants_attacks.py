@@ -20,6 +20,7 @@ from support.receiver import Receiver
 
 from sqla_webhooks import Endpoint, NotFound, TenantUnknown, tenant_unknown
 from sqla_webhooks.events import Event
+from sqla_webhooks.terms import Payload
 
 Sessions = sessionmaker[Session]
 
@@ -439,7 +440,7 @@ def test_a_tenant_is_what_its_type_makes_of_it(house: Make) -> None:
 
 
 @pytest.mark.parametrize("payload", ["full", "thin", "latest"])
-def test_what_tells_the_tenant_and_is_not_sent_is_sent_by_no_way(house: Make, payload: str) -> None:
+def test_what_tells_the_tenant_and_is_not_sent_is_sent_by_no_way(house: Make, payload: Payload) -> None:
     one = house({"payload": payload}, send_context=["actor"], transform=lambda event, _endpoint: event)
     one.webhooks.endpoint_enricher(Safe)(lambda row, payload, endpoint: payload.update(seen=row.note))
     one.webhooks.event("safe.any", Safe)(lambda _event: True)

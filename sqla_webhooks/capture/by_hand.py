@@ -73,11 +73,10 @@ class ByHand:
         return shape
 
     def _operation(self, type_: str, shape: Shape) -> Operation:
-        never = self._recorder.resources.never()
-        types = {f"{shape.resource}.{one.verb}": one for one in CHANGES}
-        known = [name for name in types if name not in never]
-        if type_ not in known:
-            message = f"{type_!r} is no event of {shape.mapper.class_.__qualname__}: write one of {', '.join(known)}"
+        told = self._recorder.resources.standing(shape.mapper).operations
+        types = {f"{shape.resource}.{one.verb}": one for one in CHANGES if one in told}
+        if type_ not in types:
+            message = f"{type_!r} is no event of {shape.mapper.class_.__qualname__}: write one of {', '.join(types)}"
             raise ConfigurationError(message)
         return types[type_]
 

@@ -62,10 +62,12 @@ class Custody:
 
         Raises:
             EndpointError: One will not.
+            ConfigurationError: One cannot be read here.
         """
         for value in secrets.values(connection, endpoints.number_of(connection, public_id), now=now):
+            secret = self.vault.open(value)
             try:
-                self._check_secret(dialect, self.vault.open(value))
+                self._check_secret(dialect, secret)
             except ConfigurationError as error:
                 message = (
                     f"the endpoint cannot be sent to as {dialect!r}, for it has a secret that will not do: {error}. "

@@ -89,11 +89,17 @@ def any_sealed(connection: Connection) -> bool:
 
 
 def values(connection: Connection, endpoint: int, *, now: datetime) -> list[str]:
-    """Those of an endpoint that are valid now, sealed, newest first."""
+    """
+    Those of an endpoint that are valid now, sealed, newest first.
+
+    In a transaction that has counted its write. Locked, so that in an old
+    transaction of the application's what others have written since is seen.
+    """
     query = (
         select(_secret.c.value)
         .where(_secret.c.endpoint_id == endpoint, or_(_secret.c.expires_at.is_(None), _secret.c.expires_at > now))
         .order_by(_secret.c.id.desc())
+        .with_for_update()
     )
     return list(connection.execute(query).scalars())
 

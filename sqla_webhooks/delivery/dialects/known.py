@@ -93,4 +93,16 @@ class Dialects:
         Raises:
             ConfigurationError: They cannot, or there is no such dialect. The message does not repeat it.
         """
-        return self.get(name).check_secret(secret)
+        dialect = self.get(name)
+        try:
+            checked: object = dialect.check_secret(secret)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001  # an application's own dialect, whose words may repeat the secret
+            problem = f"raised {type(error).__name__}"
+        else:
+            if isinstance(checked, str):
+                return checked
+            problem = f"returned {type(checked).__name__}"
+        message = f"check_secret() of the dialect {name!r} {problem}: return the secret, or raise ConfigurationError"
+        raise ConfigurationError(message)

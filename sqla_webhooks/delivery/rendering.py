@@ -76,8 +76,15 @@ class Rendering:
             DBAPIError: As for `limit`.
             Exception: Whatever a dialect of the application's raises.
         """
-        body = dialect.body(event, dumps=self._encoding.dumps)
+        body = self._body(event, dialect)
         return body if len(body) <= self.limit else self._thin(event, dialect)
+
+    def _body(self, event: Event, dialect: Dialect) -> bytes:
+        body: object = dialect.body(event, dumps=self._encoding.dumps)
+        if not isinstance(body, bytes):
+            message = f"body() of the dialect {dialect.name!r} returned {type(body).__name__}: return bytes"
+            raise TypeError(message)
+        return body
 
     def _message(self, event: Event, limit: int) -> Message:
         shown = replace(event, context=context.sent(event.context, self._send_context))
@@ -88,11 +95,11 @@ class Rendering:
 
     def _thin(self, event: Event, dialect: Dialect) -> bytes:
         key = self._resources.key(event.resource, event.table)
-        body = dialect.body(thinned(event, key), dumps=self._encoding.dumps)
+        body = self._body(thinned(event, key), dialect)
         if len(body) <= self._database.largest_value:
             return body
         # An enricher has put something else into the key, or the context is no small thing.
-        return dialect.body(replace(thinned(event, ()), context=None), dumps=self._encoding.dumps)
+        return self._body(replace(thinned(event, ()), context=None), dialect)
 
 
 _STANDARD = Standard()

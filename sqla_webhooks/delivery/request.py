@@ -80,7 +80,9 @@ def headers_of(post: Post, dialect: Dialect, *, added: Mapping[str, str]) -> dic
 def _said(dialect: Dialect, post: Post) -> dict[str, str]:
     try:
         return headers.check_dialect(dialect.headers(post))
-    except Exception:  # whatever an application's own dialect raises: this attempt fails, and not the relay
+    except KeyboardInterrupt:
+        raise  # somebody wants `drain()` to end
+    except BaseException:  # whatever an application's own dialect raises: this attempt fails, and not the relay
         about = {"webhooks.endpoint": post.endpoint_id}
         logger.exception("endpoint %s: the dialect %r made no headers", post.endpoint_id, dialect.name, extra=about)
         raise SigningFailed(_FAILED) from None

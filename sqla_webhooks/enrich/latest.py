@@ -43,7 +43,8 @@ class Latest:
         The events with their rows' attributes as they are now; of a row that is gone with its key alone, which says so.
 
         Those that are about no row, or about one that was deleted, are left as
-        they are, and those of classes that this process does not map.
+        they are, and those of classes that this process does not map, or of
+        whose key their data no longer tells.
 
         Raises:
             DBAPIError: The database failed.
@@ -51,7 +52,7 @@ class Latest:
         fresh = list(events)
         by_class: dict[tuple[str, str], list[int]] = {}
         for place, event in enumerate(events):
-            if event.operation in _OF_ROWS:
+            if event.operation in _OF_ROWS and event.identity:
                 by_class.setdefault((event.resource, event.table), []).append(place)
         for (resource, table), places in by_class.items():
             mapper = self._resources.mapper(resource, table)

@@ -79,7 +79,8 @@ class Enrichment:
             return enriched
         by_class: dict[tuple[str, str], list[int]] = {}
         for place, event in enumerate(enriched):
-            if event.operation is not Operation.DELETE and event.row is None:  # else its data is not that of a row
+            # Else its data is not that of a row, or nobody knows of which.
+            if event.operation is not Operation.DELETE and event.row is None and event.identity:
                 by_class.setdefault((event.resource, event.table), []).append(place)
         for (resource, table), places in by_class.items():
             mapper = self._resources.mapper(resource, table)
@@ -107,7 +108,7 @@ class Enrichment:
         try:
             return again(self._load_and_run, mapper, receivers, cases=cases)
         except Exception as error:  # an application's options and types: whatever is wrong with them, its events go on
-            if isinstance(error, DBAPIError) and not self._database.answers():
+            if self._database.is_away(error):
                 raise
             if len(receivers) > 1:
                 return self._each_alone(mapper, receivers, cases=cases)

@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import URL, ColumnElement, Connection, Engine, event, inspect, select, tuple_
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, SingletonThreadPool, StaticPool
 from sqlalchemy.util.concurrency import in_greenlet
@@ -203,13 +204,17 @@ class Database:
                 yield connection
 
     def answers(self) -> bool:
-        """Whether the database is there, and not locked."""
+        """Whether the database is there, and not locked, and has a connection for us."""
         try:
             with self.read() as connection:
                 connection.execute(select(models.lease.c.name)).first()
-        except DBAPIError:
+        except (DBAPIError, PoolTimeout, DatabaseBusy):
             return False
         return True
+
+    def is_away(self, error: BaseException) -> bool:
+        """Whether *error*, of whoever's, came of it that the database cannot be had: whoever met it is to wait."""
+        return isinstance(error, DBAPIError | PoolTimeout | DatabaseBusy) and not self.answers()
 
     def of_session(self, session: Session, *, call: str = _CREATE) -> Connection:
         """

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from sqla_webhooks.coalesce import resource_id
 from sqla_webhooks.config import Transform
 from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.delivery.dialects.known import Dialects
@@ -81,7 +82,12 @@ class Tailor:
         self._rendering = rendering
 
     def tailor(self, claims: Sequence[Claim]) -> Tailored:
-        """What each claim is to send. What cannot be made of one fails alone."""
+        """
+        What each claim is to send. What cannot be made of one fails alone.
+
+        Raises:
+            SQLAlchemyError, DatabaseBusy: The database is away, or locked: nothing has come of any.
+        """
         tailored = Tailored()
         fittings: list[_Fitting] = []
         for claim in claims:
@@ -131,7 +137,9 @@ class Tailor:
                 step(one)
             except KeyboardInterrupt:
                 raise  # somebody wants `drain()` to end
-            except BaseException:  # the application's code, or its rows: nothing of it may stop the relay
+            except BaseException as error:  # the application's code, or its rows: nothing of it may stop the relay
+                if self._database.is_away(error):
+                    raise  # and no fault of the event's
                 one.failed = True
                 logger.exception(
                     "%s %s for endpoint %s could not be made",
@@ -145,13 +153,18 @@ class Tailor:
             return
         try:
             step(fittings)
-        except Exception as error:  # noqa: BLE001  # of the database, or of the types of the application's columns
+        except Exception as error:  # of the database, or of the types of the application's columns
+            if self._database.is_away(error):
+                raise
             logger.debug("once more, each alone: %s", type(error).__name__)
             self._each(fittings, lambda one: step([one]))
 
     def _restore(self, one: _Fitting) -> None:
         # A resource is in the body, and its key's names are this process's to know.
-        one.event = restored(one.claim, key_of=self._resources.key)
+        event = restored(one.claim, key_of=self._resources.key)
+        # An enricher may have written something else into the key, and what was emitted has its own data: by that,
+        # another row would be found.
+        one.event = event if resource_id(event.identity) == event.resource_id else replace(event, identity=())
 
     def _refresh(self, fittings: Sequence[_Fitting]) -> None:
         fresh = self._latest.refreshed([one.made for one in fittings])

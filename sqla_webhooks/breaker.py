@@ -34,9 +34,10 @@ def after(health: Health, verdicts: Iterable[Verdict]) -> Health:
     """
     What *health* has become with *verdicts*, which are for one endpoint.
 
-    In the relay's thread, inside the transaction that records them.
+    Requests are counted, however many deliveries they had. In the relay's
+    thread, inside the transaction that records them.
     """
-    for verdict in sorted(verdicts, key=lambda one: one.ended_at):
+    for verdict in sorted(_of_requests(verdicts), key=lambda one: one.ended_at):
         health = _succeeded(health, verdict) if verdict.strain is Strain.NONE else _failed(health, verdict)
     return health
 
@@ -62,6 +63,19 @@ def is_given_up(health: Health, disable_after: float | None, *, now: datetime) -
     if disable_after is None or health.failing_since is None:
         return False
     return now - health.failing_since >= timedelta(seconds=disable_after)
+
+
+def _of_requests(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """One of each request; of a batch of which something was taken, one of that."""
+    alone: list[Verdict] = []
+    of_batch: dict[int, Verdict] = {}
+    for verdict in verdicts:
+        batch = verdict.claim.batch
+        if batch is None:
+            alone.append(verdict)
+        elif batch not in of_batch or verdict.strain < of_batch[batch].strain:
+            of_batch[batch] = verdict
+    return [*alone, *of_batch.values()]
 
 
 def _succeeded(health: Health, verdict: Verdict) -> Health:

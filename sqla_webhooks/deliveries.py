@@ -59,6 +59,7 @@ class Claim:
         keys: The queues that it stands in: none where order is not wanted, two where a primary key has changed.
         table: Of the event's row; empty if it is about none.
         audience, tenant: Whom the event may reach.
+        batch: Which batch it goes in, by the number of one of its deliveries; None if it goes alone.
     """
 
     delivery_id: int
@@ -75,6 +76,7 @@ class Claim:
     table: str = ""
     audience: Audience = Audience.ALL
     tenant: str | None = None
+    batch: int | None = None
 
     @property
     def endpoint(self) -> int:
@@ -185,6 +187,17 @@ class Verdict:
     @property
     def first_attempt_at(self) -> datetime:
         return self.claim.first_attempt_at or self.attempt.started_at
+
+    @property
+    def goes_alone(self) -> bool:
+        """
+        Whether it is sent again by itself.
+
+        What has gone in a batch that nobody has looked at, since the endpoint
+        was not there or had too much to do, goes in a batch again: after an
+        outage there may be many. Of one that it has refused, each goes alone.
+        """
+        return self.claim.batch is None or self.strain is Strain.REFUSED
 
 
 @dataclass(frozen=True, slots=True)

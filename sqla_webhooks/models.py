@@ -8,7 +8,8 @@ Nullable columns of `webhook_delivery` carry the queues, so that every look at
 them is one short range of one index, however many finished rows lie behind:
 
 * `lane`: a number for (endpoint, first attempt or retry); see `lane_of`. NULL
-  when the delivery is finished.
+  when the delivery is finished. What has gone in a batch and goes in another
+  stays in the lane of first attempts.
 * `next_attempt_at`: the instant from which any relay may take the delivery.
   NULL when it is not up for taking: it waits behind an earlier change of its
   row, or is finished. A claim sets it to the end of the lease.

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.events import Event
 
-#: Bytes of the bodies in one request, unless a single one has more.
-LARGEST = 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -58,26 +55,20 @@ class Parcel:
 
 def pack(pieces: Iterable[Piece]) -> Iterator[Parcel]:
     """
-    Each piece by itself, but those for an endpoint of batches together, in their order.
+    Each piece by itself, but what was claimed as a batch together, in the order of the pieces.
 
-    Where order is wanted, no row is twice in one request, since only the first
-    waiting event of a row can be claimed. What is sent again goes alone: one
-    that cannot be taken spoils no other.
+    Where an endpoint wants order, no row is twice in one request, since only
+    the first waiting event of a row can be claimed.
     """
-    waiting: dict[int, list[Piece]] = {}
+    batches: dict[int, list[Piece]] = {}
     for piece in pieces:
-        batch = piece.claim.destination.batch
-        if not batch:
-            yield Parcel.of(piece)
-        elif piece.claim.is_retry:
+        if piece.claim.batch is not None:
+            batches.setdefault(piece.claim.batch, []).append(piece)
+        elif piece.claim.destination.batch:
             yield _together([piece])
         else:
-            some = waiting.setdefault(piece.claim.endpoint, [])
-            if some and (len(some) == batch or _size(some) + len(piece.body) > LARGEST):
-                yield _together(some)
-                some.clear()
-            some.append(piece)
-    yield from map(_together, filter(None, waiting.values()))
+            yield Parcel.of(piece)
+    yield from map(_together, batches.values())
 
 
 def _together(pieces: list[Piece]) -> Parcel:
@@ -87,7 +78,3 @@ def _together(pieces: list[Piece]) -> Parcel:
 
 def _events(pieces: list[Piece]) -> tuple[Event, ...]:
     return tuple(one.event for one in pieces if one.event is not None)
-
-
-def _size(pieces: list[Piece]) -> int:
-    return sum(len(one.body) for one in pieces)

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, literal_column, select, union_all, update
 
 from sqla_webhooks import models
 from sqla_webhooks.audience import Audience
 from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.destination import Destination
+from sqla_webhooks.outbox.bundle import Due, bundles
 from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.destinations import destinations
@@ -69,28 +70,45 @@ def _take(database: Database, shares: Sequence[Share], *, token: str, now: datet
     with database.write() as connection:
         take_write_lock(connection)
         admission = admit(connection, shares, now=now, until=until)
-        due = _due(connection, admission.shares, now=now)
-        pass_through(connection, admission, [lane for _, lane in due], now=now)
-        if not due:
+        taken = bundles(_due(connection, admission.shares, now=now), admission.shares)
+        pass_through(connection, admission, [some[0].lane for some in taken], now=now)
+        if not taken:
             return []
-        numbers = sorted(number for number, _ in due)
+        numbers = sorted(one.number for some in taken for one in some)
         connection.execute(
             update(_delivery)
             .where(_delivery.c.id.in_(numbers), _delivery.c.next_attempt_at <= now)
             .values(lease_token=token, next_attempt_at=until)
         )
         mine = connection.execute(_CLAIMED, {"numbers": numbers, "token": token}).all()
-        found = destinations(connection, {row.endpoint_id for row in mine})
+        found = _still(destinations(connection, {row.endpoint_id for row in mine}), admission.shares)
         _put_back(connection, [row.id for row in mine if row.endpoint_id not in found], now=now)
-        return [_claim(row, found[row.endpoint_id], token, until) for row in mine if row.endpoint_id in found]
+        batches = _batches(taken, admission.shares)
+        return [
+            _claim(row, found[row.endpoint_id], token, until, batch=batches.get(row.id))
+            for row in mine
+            if row.endpoint_id in found
+        ]
 
 
-def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> list[tuple[int, int]]:
-    """Number and lane of what is due longest in each lane."""
+def _still(found: dict[int, Destination], shares: Sequence[Share]) -> dict[int, Destination]:
+    """Those that take as many in a request as was said when they were looked at."""
+    batches = {share.endpoint: share.batch for share in shares}
+    return {number: one for number, one in found.items() if one.batch == batches[number]}
+
+
+def _batches(taken: Sequence[Sequence[Due]], shares: Sequence[Share]) -> dict[int, int]:
+    """Of what may go with others: the number of the first delivery in its request."""
+    together = {share.lane for share in shares if share.batch and not share.retry}
+    return {one.number: some[0].number for some in taken if some[0].lane in together for one in some}
+
+
+def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> list[Due]:
+    """What is due longest in each lane."""
     if not shares:
         return []
     each = [
-        select(_delivery.c.id, _delivery.c.lane)
+        select(_delivery.c.id, _delivery.c.lane, _size(share).label("size"))
         .where(_delivery.c.lane == share.lane, _delivery.c.next_attempt_at <= now)
         .order_by(_delivery.c.next_attempt_at, _delivery.c.id)
         .limit(share.limit * share.each)
@@ -98,19 +116,26 @@ def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> l
         .subquery(f"lane_{place}")
         for place, share in enumerate(shares)
     ]
-    found = connection.execute(union_all(*(select(one.c.id, one.c.lane) for one in each)))
-    return [(row.id, row.lane) for row in found]
+    found = connection.execute(union_all(*(select(one.c.id, one.c.lane, one.c.size) for one in each)))
+    return [Due(row.id, row.lane, row.size) for row in found]
+
+
+def _size(share: Share) -> ColumnElement[int]:
+    """Of the body, where it matters: what goes alone goes, however large."""
+    if share.each == 1:
+        return literal_column("0", Integer)
+    return select(func.length(_event.c.payload)).where(_event.c.id == _delivery.c.event_id).scalar_subquery()
 
 
 def _put_back(connection: Connection, numbers: Sequence[int], *, now: datetime) -> None:
-    """Leave where it was what turns out to be for an endpoint disabled or deleted since."""
+    """Leave where it was what turns out to be for an endpoint disabled, deleted or changed since."""
     if numbers:
         connection.execute(
             update(_delivery).where(_delivery.c.id.in_(numbers)).values(lease_token=None, next_attempt_at=now)
         )
 
 
-def _claim(row: Any, destination: Destination, token: str, until: datetime) -> Claim:
+def _claim(row: Any, destination: Destination, token: str, until: datetime, *, batch: int | None) -> Claim:
     return Claim(
         delivery_id=row.id,
         token=token,
@@ -126,4 +151,5 @@ def _claim(row: Any, destination: Destination, token: str, until: datetime) -> C
         tenant=row.tenant,
         payload=bytes(row.payload),
         destination=destination,
+        batch=batch,
     )

@@ -65,7 +65,8 @@ def judge(
         after = replace(after, warned=max(after.warned, breaker.warning(after, disable_after, now=now)))
         connection.execute(update(_health).where(_health.c.endpoint_id == number).values(asdict(after)))
         if before.pauses and not after.pauses:
-            make_due(connection, models.lane_of(number, retry=True), now=now)
+            for retry in (False, True):  # what has gone in a batch waits in the first lane
+                make_due(connection, models.lane_of(number, retry=retry), now=now)
         judged.append(Judged(number, before, after, breaker.is_given_up(after, disable_after, now=now)))
     return judged
 

@@ -1,9 +1,9 @@
 """
 For whom there is something to send: one look at the lanes, however much waits in them.
 
-Each endpoint has two lanes, of first attempts and of retries. What the look
-costs depends on how many lanes there are in which anything waits, and on
-nothing else.
+Each endpoint has two lanes, of first attempts and of retries; what has gone in
+a batch, and goes in another, stays in the first. What the look costs depends on
+how many lanes there are in which anything waits, and on nothing else.
 """
 
 from __future__ import annotations

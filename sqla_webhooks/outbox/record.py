@@ -20,6 +20,7 @@ from sqla_webhooks.outbox.database import Database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.health import Judged, judge
 from sqla_webhooks.outbox.publish import Message, Publication
+from sqla_webhooks.outbox.turnstile import come_back
 from sqla_webhooks.outbox.write import take_write_lock
 
 _delivery = models.delivery
@@ -96,6 +97,25 @@ class Recording:
             held = _lock_ours(connection, claims)
             dropped = [one for one in claims if (one.delivery_id, one.token) in held]
             self._finish(connection, dropped, state=DeliveryState.CANCELLED, now=now, attempted=False)
+            come_back(connection, dropped, now=now)
+
+    def give_back(self, claims: Sequence[Claim], *, now: datetime) -> None:
+        """
+        Let be due again what was not sent, and is not to wait for the end of its lease.
+
+        In a write transaction, in the relay's thread; only what is still held by its lease.
+        """
+        if claims:
+            outlive(partial(self._give_back, claims, now=now))
+
+    def _give_back(self, claims: Sequence[Claim], *, now: datetime) -> None:
+        with self._database.write() as connection:
+            held = _lock_ours(connection, claims)
+            unsent = [one for one in claims if (one.delivery_id, one.token) in held]
+            numbers = sorted(one.delivery_id for one in unsent)
+            due = update(_delivery).where(_delivery.c.id.in_(numbers)).values(lease_token=None, next_attempt_at=now)
+            connection.execute(due)
+            come_back(connection, unsent, now=now)
 
     def _record(self, verdicts: Sequence[Verdict], *, now: datetime) -> Recorded:
         with self._database.write() as connection:
@@ -165,7 +185,7 @@ def _retry(connection: Connection, retried: Sequence[Verdict]) -> None:
 def _retry_row(one: Verdict) -> dict[str, Any]:
     return {
         "number": one.claim.delivery_id,
-        "to": lane_of(one.claim.endpoint, retry=True),
+        "to": lane_of(one.claim.endpoint, retry=one.goes_alone),
         "due": one.next_attempt_at,
         "first": one.first_attempt_at,
     }

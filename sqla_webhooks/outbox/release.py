@@ -18,7 +18,8 @@ def release(database: Database, waiting: Sequence[Lane], *, now: datetime) -> bo
     transaction of the application's. One write transaction for each such lane,
     in the relay's thread.
     """
-    in_vain = [one for one in waiting if one.open and one.retry and one.enabled_since and one.due and one.due > now]
+    retried = [one for one in waiting if one.retry or one.batch]
+    in_vain = [one for one in retried if one.open and one.enabled_since and one.due and one.due > now]
     for lane in in_vain:
         with database.write() as connection:
             queue.make_due(connection, lane.number, now=now)

@@ -16,6 +16,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from sqla_webhooks import models, pace
+from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.models import lane_of
 
 _health = models.health
@@ -44,7 +45,7 @@ class Share:
         """
         How many deliveries one request may have.
 
-        What is sent again goes alone, so that one that cannot be taken spoils no other.
+        In the lane of retries each goes alone, so that one that cannot be taken spoils no other.
         """
         return 1 if self.retry else max(self.batch, 1)
 
@@ -85,17 +86,29 @@ def admit(connection: Connection, shares: Sequence[Share], *, now: datetime, unt
 
 
 def pass_through(connection: Connection, admission: Admission, taken: Iterable[int], *, now: datetime) -> None:
-    """Note what was taken, by lane: it uses up a limited rate; a try that found nothing to send was none."""
-    deliveries = Counter(taken)
+    """
+    Note the requests that were taken: they use up a limited rate; a try that found nothing to send was none.
+
+    Args:
+        taken: The lane of each.
+    """
+    requests = Counter(taken)
     counts: Counter[int] = Counter()
     for share in admission.shares:
-        counts[share.endpoint] += -(-deliveries[share.lane] // share.each)
+        counts[share.endpoint] += requests[share.lane]
     for number, (rate_limit, at) in admission.rates.items():
         if counts[number]:
             _write(connection, number, rate_at=pace.moved(rate_limit, at, count=counts[number], now=now))
     for share in admission.shares:
         if share.probe and not counts[share.endpoint]:
             _write(connection, share.endpoint, paused_until=now)
+
+
+def come_back(connection: Connection, claims: Iterable[Claim], *, now: datetime) -> None:
+    """Of what was taken nothing is sent after all: a try after a pause is over, and another may begin now."""
+    for endpoint, until in sorted({(one.endpoint, one.until) for one in claims}):
+        begun = (_health.c.endpoint_id == endpoint, _health.c.paused_until == until)
+        connection.execute(update(_health).where(*begun).values(paused_until=now))
 
 
 def _lock(connection: Connection, endpoints: Collection[int]) -> dict[int, datetime | None]:

@@ -130,6 +130,8 @@ class Relay:
         self._verdicts: list[Verdict] = []
         #: What is to be cancelled, since the application has dropped it.
         self._dropped: list[Claim] = []
+        #: What was claimed and not handed over, since something broke: it need not wait for the end of its lease.
+        self._unsent: list[Claim] = []
         #: Outbox rows that were logged as unreadable.
         self._unreadable: frozenset[int] = frozenset()
 
@@ -223,7 +225,7 @@ class Relay:
     @property
     def unrecorded(self) -> int:
         """How many deliveries are in hand of which is to be written what has become of them."""
-        return len(self._verdicts) + len(self._dropped)
+        return len(self._verdicts) + len(self._dropped) + len(self._unsent)
 
     def record(self, senders: Senders) -> int:
         """
@@ -237,14 +239,16 @@ class Relay:
         count = self.unrecorded
         recorded = self._steps.recording.record(self._verdicts, now=self._clock.now())
         self._verdicts.clear()
+        self._say(recorded)  # at once: it is said once, whatever fails after it
         self._steps.recording.drop(self._dropped, now=self._clock.now())
         self._dropped.clear()
-        self._say(recorded)
+        self._steps.recording.give_back(self._unsent, now=self._clock.now())
+        self._unsent.clear()
         return count
 
     def _decide(self, result: Result) -> None:
         verdicts = [decide(one, self._settings.retries) for one in apart(result)]
-        self._windows.note(verdicts[0])  # once for a request
+        self._windows.note(min(verdicts, key=lambda one: one.strain))  # once for a request, of which some may be taken
         self._verdicts += verdicts
 
     def _say(self, recorded: Recorded) -> None:
@@ -259,6 +263,7 @@ class Relay:
         """Begin anew in a forked child: what was remembered is the parent's."""
         self._verdicts.clear()
         self._dropped.clear()
+        self._unsent.clear()
         self._steps.lead.forget()
         self._steps.retirements.forget()
         self._steps.upkeep.forget()
@@ -273,20 +278,34 @@ class Relay:
         self._steps.lead.release()
 
     def _send(self, claims: Sequence[Claim], senders: Senders) -> int:
-        """Hand over the requests that carry them, and say how many. What they need of an endpoint is opened once."""
+        """Hand over the requests that carry them, and say how many; what is not, since something broke, goes back."""
+        waiting = {one.delivery_id: one for one in claims}
+        try:
+            parcels = self._parcels(claims, waiting)
+            opened: dict[int, Credentials | SigningFailed] = {}  # what is needed of each endpoint, once
+            for parcel in parcels:
+                destination = parcel.claims[0].destination
+                if destination.endpoint not in opened:
+                    opened[destination.endpoint] = self._steps.opener.open(destination, now=self._clock.now())
+                for one in parcel.claims:  # before: what breaks in between may have been sent
+                    del waiting[one.delivery_id]
+                self._submit(parcel, opened[destination.endpoint], senders)
+        except BaseException:  # a KeyboardInterrupt in `drain()`, the database away
+            self._unsent += waiting.values()
+            raise
+        return len(parcels)
+
+    def _parcels(self, claims: Sequence[Claim], waiting: dict[int, Claim]) -> list[Parcel]:
+        """What is to be sent; what is not leaves *waiting*."""
         tailored = self._steps.tailor.tailor(claims)
-        self._dropped += tailored.dropped
+        parcels = list(pack(tailored.pieces))
         for one, error in tailored.failed:
             self._decide(Result(one, self._clock.now(), 0.0, error))
-        opened: dict[int, Credentials | SigningFailed] = {}
-        sent = 0
-        for parcel in pack(tailored.pieces):
-            destination = parcel.claims[0].destination
-            if destination.endpoint not in opened:
-                opened[destination.endpoint] = self._steps.opener.open(destination, now=self._clock.now())
-            self._submit(parcel, opened[destination.endpoint], senders)
-            sent += 1
-        return sent
+            del waiting[one.delivery_id]
+        for one in tailored.dropped:
+            self._dropped.append(one)
+            del waiting[one.delivery_id]
+        return parcels
 
     def _submit(self, parcel: Parcel, credentials: Credentials | SigningFailed, senders: Senders) -> None:
         """Hand over one request. One that cannot be made, since nothing signs it, counts as a failed attempt."""

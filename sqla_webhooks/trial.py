@@ -81,6 +81,6 @@ class Trial:
                 return one.type
         message = (
             f"nothing that can occur here is what the endpoint has subscribed to, {', '.join(endpoint.events)}: import "
-            " the modules that map your classes, or name a type"
+            "the modules that map your classes, or name a type"
         )
         raise InvalidSubscription(message)

@@ -15,6 +15,7 @@ from support.local import Install
 from support.receiver import Receiver
 from support.shop import Customer, Order, Product
 from support.statements import statements
+from tenacity import stop_after_attempt
 
 from sqla_webhooks import DeliveryState, Endpoint, Event, NewEndpoint, Webhooks, endpoint_enricher, enricher_failed
 from sqla_webhooks.signals import enriching_for_endpoint
@@ -386,3 +387,40 @@ def test_a_dialect_that_this_process_does_not_know_is_waited_for(
     own = [one.body for one in receiver.received if one.path == "/own"]
     assert len(own) == 2
     assert all(body.startswith(b"own {") for body in own)
+
+
+@pytest.mark.parametrize("payload", ["thin", "latest"])
+def test_what_is_about_no_row_is_sent_whole(
+    install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock, payload: Any
+) -> None:
+    webhooks = install(
+        sessions, deliver=False, clock=clock, domain_events={"backup.failed": None}, stop=stop_after_attempt(1)
+    )
+    webhooks.endpoints.create(receiver.url("/few"), ["backup.*", "delivery.dead"], payload=payload)
+    webhooks.endpoints.create(receiver.url("/dead"), ["product.*"])
+    receiver.answer(500)
+    put(sessions, "a")
+    webhooks.drain()
+    with sessions.begin() as session:
+        webhooks.emit(session, "backup.failed", data={"size": 3})
+    webhooks.drain()
+    dead, emitted = paths(receiver)["/few"]
+    assert dead["data"]["attempts"] == 1
+    assert emitted["data"] == {"size": 3}
+
+
+def test_the_latest_of_what_was_too_large_is_whole_again(
+    install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock
+) -> None:
+    webhooks = install(sessions, deliver=False, clock=clock, payload_limit=1024)
+    for payload in ("full", "latest"):
+        webhooks.endpoints.create(receiver.url(f"/{payload}"), ["*"], payload=payload)
+    with sessions.begin() as session:
+        session.add(Product(sku="a", name="x" * 50, details={"text": "y" * 2000}))
+    with sessions.begin() as session:
+        session.get_one(Product, "a").details = {"text": "y"}
+    webhooks.drain()
+    full, latest = paths(receiver)["/full"][0], paths(receiver)["/latest"][0]
+    assert full["truncated"] is True
+    assert latest["data"]["details"] == {"text": "y"}
+    assert "truncated" not in latest

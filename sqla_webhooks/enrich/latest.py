@@ -74,7 +74,7 @@ class Latest:
         if row is not None and self._may_have(shape, row, event):
             # Its own: what `transform` does to one endpoint's event, no other's shows.
             sent = {name: value for name, value in row.items() if name not in shape.hidden}
-            return replace(event, data=copy.deepcopy(sent))
+            return replace(event, data=copy.deepcopy(sent), truncated=False)
         return _gone(event, shape)
 
 

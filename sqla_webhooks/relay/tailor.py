@@ -173,6 +173,8 @@ class Tailor:
 
     def _make_thin(self, one: _Fitting) -> None:
         event = one.made
+        if not event.table:  # about no row: there is nothing that could be fetched instead
+            return
         key = self._resources.key(event.resource, event.table)
         version = self._resources.version(event.resource, event.table)
         one.event = replace(thinned(event, (*key, *version)), truncated=event.truncated)

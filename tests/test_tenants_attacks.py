@@ -47,6 +47,8 @@ class Crate(Base):
     owner: Mapped[str | None] = mapped_column(String(20))
     note: Mapped[str | None] = mapped_column(String(20))
     meta: Mapped[Any] = mapped_column(JSON, nullable=True)
+    rest: Mapped[str | None] = mapped_column(String(20), deferred=True)
+    seen: Mapped[str | None] = mapped_column(String(20))
     label: Mapped[str | None] = mapped_column(String(60), Computed("owner || ':' || note"))
 
 
@@ -364,6 +366,43 @@ def test_what_the_database_makes_of_a_row_is_told_to_whose_it_was_as_it_was(hous
     assert [event["data"]["label"] for event in heard["b"]] == ["b:of b"] * 3
 
 
+@pytest.mark.parametrize("how", ["update", "update expired", "update volatile", "delete", "delete set"])
+def test_what_a_session_loads_of_a_row_that_has_moved_meanwhile_is_not_told_to_whose_it_was(
+    house: Make, how: str
+) -> None:
+    """It holds whose the row was, and the database fills in what the row has come to."""
+    one = house()
+    one.add(Crate(id=1, owner="a", note="of a", rest="rest of a", seen="of a"))
+    one.heard()
+    with one.sessions(expire_on_commit=False) as session:
+        row = session.get_one(Crate, 1)
+        session.commit()
+        with one.sessions.begin() as other:
+            moved = other.get_one(Crate, 1)
+            moved.owner = "b"
+            moved.note, moved.rest, moved.seen = "of b", "rest of b", "of b"
+        moved_heard = one.heard()
+        if "expired" in how:
+            session.expire(row, ["note"])
+        if "volatile" in how:
+            session.expire(row, ["label"])
+        if how != "delete":
+            row.note = "new"
+        if "delete" in how:
+            session.delete(row)
+        session.commit()
+    heard = one.heard()
+
+    assert [event["operation"] for event in moved_heard["a"]] == ["delete"]
+    assert heard["a"] == []
+    (event,) = heard["b"]
+    assert event["operation"] == how.split(maxsplit=1)[0]
+    note = "of b" if "delete" in how else "new"
+    seen = {"owner": "b", "note": note, "rest": "rest of b", "seen": "of b", "label": f"b:{note}"}
+    assert event["data"] == {"id": 1, "meta": None, **seen}
+    assert "of a" not in json.dumps(event)
+
+
 def _upsert(session: Session) -> None:
     values = {"owner": "b", "note": "y"}
     statement = sqlite.insert(Crate).values(id=1, **values)
@@ -494,7 +533,10 @@ def test_a_row_that_moves_between_two_attempts_is_gone_at_the_second(house: Make
     assert [(event["operation"], event["data"]["noted"]) for event in first["a"]] == [("create", "of a")]
     assert [(event["operation"], event["data"]) for event in heard["a"]] == [
         ("create", {"id": 1}),
-        ("delete", {"id": 1, "owner": "a", "note": "of a", "meta": None, "label": "a:of a"}),
+        (
+            "delete",
+            {"id": 1, "owner": "a", "note": "of a", "label": "a:of a", **dict.fromkeys(["meta", "rest", "seen"])},
+        ),
     ]
     assert "of b" not in json.dumps(heard)
 

@@ -79,7 +79,7 @@ def of_updated(state: State, plan: Plan, note: Note | None) -> Draft | None:
     values = current
     if note is not None and note.loaded:
         untouched = note.loaded.keys() - previous.keys()
-        values = {**{key: note.loaded[key] for key in untouched}, **current}
+        values = {**current, **{key: note.loaded[key] for key in untouched}}
     data = {key: values[key] for key in shape.stored if key in values}
     missing = shape.columns.keys() - data.keys()
     if missing and not linked and not _may_be_written(previous, data, plan):
@@ -113,6 +113,17 @@ def fill(session: Session, drafts: Iterable[Draft]) -> None:
         for some, values in rows.read(session, shape, wanted=of_identity):
             for draft in some:
                 draft.data.update((key, values[key]) for key in draft.missing if key in values)
+                _bring_up_to_date(draft, values)
+
+
+def _bring_up_to_date(draft: Draft, row: Mapping[str, Any]) -> None:
+    """Let all be of one version of the row: it may have come to another tenant since its object was loaded."""
+    if draft.operation is Operation.CREATE:
+        return
+    held = {key: value for key, value in draft.data.items() if key not in draft.missing and key not in draft.previous}
+    if outdated := draft.plan.outdated(held, row):
+        draft.data.update(outdated)
+        draft.previous.update(dict.fromkeys(draft.previous, UNKNOWN))
 
 
 def moves_in_order(drafts: Iterable[Draft]) -> Sequence[Draft]:
@@ -156,7 +167,7 @@ def change_of(draft: Draft) -> Change | None:
 
 def as_it_was(state: State, shape: Shape, note: Note | None) -> dict[str, Any]:
     """A row before the flush, whatever was set on its object since."""
-    values = {**(note.loaded if note else {}), **state.dict, **state.committed_state}
+    values = {**state.dict, **(note.loaded if note else {}), **state.committed_state}
     if note is not None:
         values.update(note.previous)
     before = {key: values[key] for key in shape.columns if key in values and not is_unknown(values[key])}

@@ -30,7 +30,7 @@ class Note:
 
     #: Attribute to old value, or UNKNOWN: those set, and those that may change by themselves.
     previous: dict[str, Any]
-    #: Values that the object did not have and the row did.
+    #: Values that the object did not have and the row did, or of which the object's were outdated.
     loaded: dict[str, Any] = field(default_factory=dict)
     #: Whether the object knows it all, before the flush and after.
     quick: bool = False
@@ -147,6 +147,9 @@ def _complete(
         of_identity = {identity(state): state for state in states}
         for state, values in rows.read(session, shape, wanted=of_identity):
             previous, loaded, current = notes[state].previous, notes[state].loaded, state.dict
-            unknown = [key for key, old in previous.items() if is_unknown(old) and key in values]
+            held = {key: value for key, value in current.items() if key in shape.columns and key not in previous}
+            outdated = incomplete[state].outdated(held, values)
+            # Of one version of the row: it may have come to another tenant since its object was loaded.
+            unknown = [key for key, old in previous.items() if (outdated or is_unknown(old)) and key in values]
             previous.update((key, values[key]) for key in unknown)
-            loaded.update((key, value) for key, value in values.items() if key not in current)
+            loaded.update((key, value) for key, value in values.items() if key not in current or key in outdated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -157,6 +157,18 @@ class Plan:
         return self.is_same(name, old, new) and (
             name not in self.shape.json or encoding.dumps(old) == encoding.dumps(new)
         )
+
+    def outdated(self, held: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        What of *held*, which nobody has set, is other than it was *read*: another transaction has changed it since.
+
+        Not of what can be changed in place, for the application may have done so.
+        """
+        return {
+            name: read[name]
+            for name, value in held.items()
+            if name in read and isinstance(value, Hashable) and not self.is_same(name, value, read[name])
+        }
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether the attribute's type calls two values equal; one that cannot say so calls them different."""

@@ -63,7 +63,7 @@ test-sqlalchemy20: $(SA20)/.test
 run-sqlalchemy20: run-sqlalchemy20-first run-sqlalchemy20-second
 
 run-sqlalchemy20-first run-sqlalchemy20-second: run-sqlalchemy20-%:
-	$(SA20)/bin/pytest -m "not long and not stress" $($*)
+	$(SA20)/bin/pytest -m "not long and not stress and not pure" $($*)
 
 # The oldest of everything that we say will do.
 test-lowest: $(LOWEST)/.test
@@ -73,7 +73,7 @@ test-lowest: $(LOWEST)/.test
 run-lowest: run-lowest-first run-lowest-second
 
 run-lowest-first run-lowest-second: run-lowest-%:
-	$(LOWEST)/bin/pytest -m "not long and not stress and not machine" $($*)
+	$(LOWEST)/bin/pytest -m "not long and not stress and not pure and not machine" $($*)
 
 test-long: $(SA21)/.test
 	$(SA21)/bin/python -m pytest -m "long or not long"

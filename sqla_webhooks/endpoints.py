@@ -28,6 +28,7 @@ from sqla_webhooks.deliveries import Delivery
 from sqla_webhooks.destination import Endpoint, NewEndpoint, SecretState
 from sqla_webhooks.enrolment import Enrolment, found
 from sqla_webhooks.errors import ConfigurationError
+from sqla_webhooks.given import UNSAID, TenantName, Unsaid
 from sqla_webhooks.outbox import endpoints as stored
 from sqla_webhooks.outbox import secrets
 from sqla_webhooks.outbox.database import Database, on_database
@@ -82,7 +83,7 @@ class Endpoints:
         events: Several[str],
         *,
         filter: Mapping[str, Any] | None = None,
-        tenant: object = None,
+        tenant: TenantName | Unsaid = UNSAID,
         scope: Literal["all", "shared"] | None = None,
         dialect: str = "standard",
         payload: Payload = "full",
@@ -101,7 +102,8 @@ class Endpoints:
             url: Where to POST to: https, and a public address, unless settings allow more.
             events: Patterns: `*`, `order.*`, `*.created`, `order.created`.
             filter: What its events must be beside: `{"data.total": {"$gt": 100}}`. By default anything.
-            tenant: Whose events it gets, a text, an int or a UUID; for good. By default it belongs to no tenant.
+            tenant: Whose events it gets, a text, an int or a UUID; for good. By default it belongs to no tenant. None
+                is refused, lest a tenant that is missing were everybody.
             scope: Of an endpoint without a tenant: "all" (the default), everybody's events, or "shared", those that
                 belong to no tenant.
             dialect: Which headers, body and signature it gets: "standard", "openfront", "github", "cloudevents",
@@ -151,7 +153,7 @@ class Endpoints:
         url: str,
         events: Several[str],
         filter: Mapping[str, Any] | None = None,
-        tenant: object = None,
+        tenant: TenantName | Unsaid = UNSAID,
         scope: Literal["all", "shared"] | None = None,
         dialect: str = "standard",
         payload: Payload = "full",
@@ -218,14 +220,14 @@ class Endpoints:
             return found(stored.find(connection, id), id)
 
     @on_database
-    def list(self, *, tenant: object = None) -> list[Endpoint]:
+    def list(self, *, tenant: TenantName | Unsaid = UNSAID) -> list[Endpoint]:
         """
         Every endpoint, oldest first, without secrets.
 
         Args:
             tenant: Only those of this tenant.
         """
-        only = None if tenant is None else given.check_tenant(tenant)
+        only = given.tenant_said(tenant)
         with self._database.read() as connection:
             return [one for one in stored.find_all(connection) if only is None or one.tenant == only]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from enum import Enum
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from sqla_webhooks.asked import NO_TEXT
@@ -30,6 +31,21 @@ _LONGEST_BITS = 4 * LONGEST_NAME
 
 PAYLOADS = ("full", "thin", "latest")
 _SCOPES = (Scope.ALL, Scope.SHARED)
+
+
+class Unsaid(Enum):
+    """That nothing was said, where None is likely to be a mistake: `tenant=user.account_id` of a user without one."""
+
+    UNSAID = "unsaid"
+
+    def __repr__(self) -> str:
+        return "UNSAID"
+
+
+UNSAID: Final = Unsaid.UNSAID
+
+#: What a tenant is called by.
+TenantName: TypeAlias = str | int | UUID
 
 
 def check_payload(given: Any) -> str:
@@ -65,6 +81,14 @@ def check_tenant(given: Any) -> str:
     if isinstance(given, int) and not isinstance(given, bool):
         given = str(int(given)) if given.bit_length() < _LONGEST_BITS else given
     return str.__str__(_name("tenant", str(given) if isinstance(given, UUID) else given))
+
+
+def tenant_said(given: Any) -> str | None:
+    """A tenant as text; None where none was said."""
+    if given is None:
+        message = "tenant is None, which is no tenant: leave it out to mean everybody's, or give whose it is"
+        raise EndpointError(message)
+    return None if given is UNSAID else check_tenant(given)
 
 
 def check_key(given: Any) -> str:

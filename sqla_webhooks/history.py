@@ -22,6 +22,7 @@ from sqla_webhooks.asked import State, Unfinished
 from sqla_webhooks.deliveries import Attempt, Delivery, DeliveryState
 from sqla_webhooks.errors import NotFound
 from sqla_webhooks.events import StoredEvent
+from sqla_webhooks.given import UNSAID, TenantName, Unsaid
 from sqla_webhooks.outbox import history as stored
 from sqla_webhooks.outbox import reopen, replay
 from sqla_webhooks.outbox.database import Database, on_database
@@ -47,7 +48,9 @@ class Events:
         self._due = due
 
     @on_database
-    def list(self, *, type: str | None = None, tenant: object = None, limit: int = 100) -> list[StoredEvent]:
+    def list(
+        self, *, type: str | None = None, tenant: TenantName | Unsaid = UNSAID, limit: int = 100
+    ) -> list[StoredEvent]:
         """
         The newest events, newest first. One short read.
 
@@ -63,7 +66,7 @@ class Events:
         """
         asked.check_limit(limit)
         asked.check_texts(type=type)
-        whose = None if tenant is None else given.check_tenant(tenant)
+        whose = given.tenant_said(tenant)
         with self._database.read() as connection:
             return stored.events(connection, limit, type=type, tenant=whose)
 

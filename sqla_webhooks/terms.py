@@ -107,9 +107,9 @@ def reach(*, tenant: Any, scope: Any) -> dict[str, Any]:
     Raises:
         EndpointError: The two contradict each other, or are nothing of the kind.
     """
-    if tenant is not None:
+    if (whose := given.tenant_said(tenant)) is not None:
         if scope is not None:
             message = f"scope is {scope!r}, and tenant is given: an endpoint of a tenant gets its events, and no others"
             raise EndpointError(message)
-        return {"tenant": given.check_tenant(tenant), "scope": Scope.TENANT}
+        return {"tenant": whose, "scope": Scope.TENANT}
     return {"tenant": None, "scope": given.check_scope(scope)}

@@ -43,6 +43,8 @@ from sqla_webhooks.catalogue import catalogue as make
 from sqla_webhooks.delivery.sign import generate_secret
 from sqla_webhooks.schema import ANYTHING, Form, Forms
 
+pytestmark = pytest.mark.machine
+
 Sessions = sessionmaker[Session]
 Body = dict[str, Any]
 

@@ -15,6 +15,8 @@ import sqla_webhooks
 from sqla_webhooks import DeliveryError, Endpoints, Options, WebhooksError
 from sqla_webhooks.signals import Signal
 
+pytestmark = pytest.mark.pure
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sqla_webhooks"
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")

@@ -38,6 +38,8 @@ from sqla_webhooks.filters import (
     written,
 )
 
+pytestmark = pytest.mark.pure
+
 GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="utf-8")
 
 checked = settings(deadline=None, max_examples=200)

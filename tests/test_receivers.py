@@ -59,6 +59,8 @@ PYTHON: dict[str, Callable[..., Receives]] = {
 }
 DIALECTS = list(PYTHON)
 
+pytestmark = pytest.mark.pure
+
 
 # --------------------------------------------------------------------------- faults
 

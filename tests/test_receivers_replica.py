@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from receivers.by_hand import OPENFRONT, OPENFRONT_HEADERS, ORDER, SECRET, Message, compact, refusal_of, signed
 from receivers.openfront import Openfront
+
+pytestmark = pytest.mark.pure
 
 
 def told(delivery: str, operation: str, data: dict[str, Any], previous: dict[str, Any] | None = None) -> Message:

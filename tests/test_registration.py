@@ -15,6 +15,7 @@ from support.receiver import Receiver
 from support.shop import Product
 
 from sqla_webhooks import EndpointError, InvalidURL, NewEndpoint, NotFound, Webhooks
+from sqla_webhooks.given import UNSAID
 
 Sessions = sessionmaker[Session]
 
@@ -60,7 +61,7 @@ def test_another_secret_signs_first_and_the_old_one_beside_it(
 
 
 def test_each_tenant_has_keys_of_its_own_to_the_letter(webhooks: Webhooks, receiver: Receiver) -> None:
-    tenants: list[Any] = [None, "acme", "ACME", "acme ", 1, "01"]
+    tenants: list[Any] = [UNSAID, "acme", "ACME", "acme ", 1, "01"]
     ids = {
         webhooks.endpoints.register(key, url=receiver.url(), events=["*"], tenant=tenant).id
         for tenant in tenants
@@ -124,6 +125,19 @@ def test_those_who_register_at_once_register_one(database: Database, install: In
         assert [one.id for one in webhooks.endpoints.list()] == found[:1]
 
 
+def test_a_tenant_that_is_missing_is_not_everybody(webhooks: Webhooks, receiver: Receiver) -> None:
+    nobody: Any = None
+    for call in (
+        lambda: webhooks.endpoints.create(receiver.url(), ["*"], tenant=nobody),
+        lambda: webhooks.endpoints.register("crm", url=receiver.url(), events=["*"], tenant=nobody),
+        lambda: webhooks.endpoints.list(tenant=nobody),
+        lambda: webhooks.events.list(tenant=nobody),
+    ):
+        with pytest.raises(EndpointError, match="tenant is None, which is no tenant"):
+            call()
+    assert webhooks.endpoints.list() == []
+
+
 _TERMS = st.fixed_dictionaries(
     {"events": st.sampled_from([["*"], ["product.*"], ["*.created", "product.updated"]])},
     optional={
@@ -138,18 +152,18 @@ _TERMS = st.fixed_dictionaries(
 )
 
 
-@given(said=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from([None, "x"]), _TERMS), max_size=8))
+@given(said=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from([UNSAID, "x"]), _TERMS), max_size=8))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_registered_is_what_creating_it_anew_would_give(
-    webhooks: Webhooks, receiver: Receiver, said: list[tuple[str, str | None, dict[str, Any]]]
+    webhooks: Webhooks, receiver: Receiver, said: list[tuple[str, Any, dict[str, Any]]]
 ) -> None:
     for one in webhooks.endpoints.list():
         webhooks.endpoints.delete(one.id)
-    last: dict[tuple[str, str | None], dict[str, Any]] = {}
+    last: dict[tuple[str, Any], dict[str, Any]] = {}
     for key, tenant, terms in said:
         webhooks.endpoints.register(key, url=receiver.url(), tenant=tenant, **terms)
         last[key, tenant] = terms
-    there = {(one.key, one.tenant): _said_of(one) for one in webhooks.endpoints.list()}
+    there = {(one.key, one.tenant or UNSAID): _said_of(one) for one in webhooks.endpoints.list()}
     assert there == {
         (key, tenant): _said_of(webhooks.endpoints.create(receiver.url(), tenant=tenant, **terms))
         for (key, tenant), terms in last.items()

@@ -271,10 +271,16 @@ def prove(world: World, *, examples: int) -> None:
     proved()
 
 
+@pytest.mark.parametrize(
+    "database",
+    ["sqlite", *(pytest.param(name, marks=pytest.mark.stress) for name in ("postgresql", "mariadb"))],
+    indirect=True,
+)
 def test_nothing_crosses_and_nothing_is_lost(world: World, database: Database) -> None:
     prove(world, examples=50 if database.name == "sqlite" else 20)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("world", [False], indirect=True)
 def test_nothing_crosses_with_an_event_for_each_flush(world: World) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import Engine, String, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from support.databases import database_named
+from support.heard import heard
 from support.local import Install
 from support.receiver import PATIENCE, Received, Receiver
 
@@ -176,6 +177,19 @@ STEPS: list[Callable[[Writer, Session, list[int]], None]] = [
 ]
 
 
+@contextmanager
+def hesitating(engine: Engine) -> Iterator[None]:
+    """This thread waits a moment before it writes what it has read, so that others come in between if they can."""
+    clock, never, here = SystemClock(), threading.Event(), threading.get_ident()
+
+    def hesitate(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if threading.get_ident() == here and statement.startswith("INSERT INTO webhook_outbox"):
+            clock.wait(never, 0.1)
+
+    with heard(engine, "before_cursor_execute", hesitate):
+        yield
+
+
 def run(engine: Engine, install: Install, receiver: Receiver, *, rows: int) -> None:
     sessions = sessionmaker(engine)
     with sessions.begin() as session:
@@ -225,7 +239,8 @@ def unsent(engine: Engine) -> int:
 def test_the_replica_equals_the_table(name: str, tmp_path: Path, install: Install, receiver: Receiver) -> None:
     with database_named(name, tmp_path) as database, database.patient.engine(pool_size=10) as engine:
         Base.metadata.create_all(engine)
-        run(engine, install, receiver, rows=2000)
+        with hesitating(engine):
+            run(engine, install, receiver, rows=2000)
 
 
 @pytest.mark.long

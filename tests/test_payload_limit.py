@@ -526,3 +526,18 @@ def test_pieces_are_as_large_as_they_may_be(sizes: list[int]) -> None:
     assert all(len(piece) == 1 or sum(piece) <= STATEMENT_BYTES for piece in found)
     assert all(sum(piece) + after[0] > STATEMENT_BYTES for piece, after in pairwise(found))
     assert [] not in found
+
+
+def test_what_is_for_one_endpoint_alone_and_too_large_is_told_of(
+    install: Install, sessions: Sessions, receiver: Receiver
+) -> None:
+    webhooks = install(sessions, deliver=False, payload_limit=1024)
+    with sessions.begin() as session:
+        session.add(Product(sku="a", details={"text": "x" * 2000}))
+    endpoint = webhooks.endpoints.create(receiver.url(), ["customer.*"])
+    told: list[str] = []
+    with oversized.connected_to(lambda _, **about: told.append(about["event_type"])):
+        webhooks.backfill(Product, endpoint=endpoint.id, waiting=None)
+        webhooks.drain()
+    assert told == ["product.read"]
+    assert receiver.events()[0]["truncated"] is True

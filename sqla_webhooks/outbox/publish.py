@@ -130,9 +130,9 @@ class Publication:
         """Whether anybody has asked for it; after `refresh()`."""
         return any(route.patterns.match(event_type) for route in self._routes)
 
-    def keeps(self, event_type: str) -> bool:
-        """Whether events of this type are made public; after `refresh()`."""
-        return self._keep_all or self.is_wanted(event_type)
+    def keeps(self, event: Event) -> bool:
+        """Whether it is made public: by its type, or as it is for one endpoint alone; after `refresh()`."""
+        return self._keep_all or event.endpoint is not None or self.is_wanted(event.type)
 
     def insert(self, connection: Connection, messages: Sequence[Message], *, now: datetime) -> None:
         """Insert *messages* in their order, with a delivery for each endpoint that wants it; after `refresh()`."""

@@ -182,7 +182,7 @@ class Relay:
     def _tell_of_oversized(self, messages: Sequence[Message]) -> None:
         """After the commit, and so once, however often the fan-out was tried."""
         for one in messages:
-            if one.full_size is not None and self._steps.publication.keeps(one.event.type):
+            if one.full_size is not None and self._steps.publication.keeps(one.event):
                 self._steps.announcer.oversized(one.event, size=one.full_size, limit=self._steps.rendering.limit)
 
     def _deliver(self, senders: Senders) -> tuple[int, int, datetime | None]:

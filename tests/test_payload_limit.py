@@ -491,7 +491,8 @@ def test_an_enricher_that_makes_the_key_too_large_holds_up_no_other(
 @pytest.mark.parametrize("database", ["mariadb"], indirect=True)
 def test_a_context_that_the_database_cannot_take_is_left_out(papers: Sessions) -> None:
     resources = Resources(include=(), exclude=(), names={})
-    rendering = Rendering(OutboxDatabase(papers.kw["bind"]), resources, encoding=TABLE, limit=None)
+    bind = OutboxDatabase(papers.kw["bind"])
+    rendering = Rendering(bind, resources, encoding=TABLE, limit=None, send_context=["actor"])
     small = made_event(resource="parchment", context={"actor": "Zoë"}, data={"id": 1, "text": "x" * (9 * MEGABYTE)})
     large = replace(small, context={"actor": "x" * (9 * MEGABYTE)})
 

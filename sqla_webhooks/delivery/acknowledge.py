@@ -29,6 +29,8 @@ def failed(body: bytes) -> frozenset[str]:
 def apart(result: Result) -> list[Result]:
     """What came of each claim of one request."""
     outcome, claims = result.outcome, (result.claim, *result.others)
+    if len(claims) == 1 and not (isinstance(outcome, Answer) and outcome.failed):
+        return [result]
     named = outcome.failed if isinstance(outcome, Answer) and outcome.ok else frozenset()
     return [
         replace(result, claim=one, others=(), outcome=NotAcknowledged(_NOT_TAKEN) if one.event_id in named else outcome)

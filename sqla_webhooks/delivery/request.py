@@ -16,6 +16,7 @@ from sqla_webhooks import headers
 from sqla_webhooks._version import __version__
 from sqla_webhooks.deliveries import Claim
 from sqla_webhooks.delivery.credentials import Credentials
+from sqla_webhooks.delivery.dialects.standard import Standard
 from sqla_webhooks.delivery.parcel import Parcel
 from sqla_webhooks.dialect import Dialect, Post
 from sqla_webhooks.errors import SigningFailed
@@ -79,7 +80,9 @@ def headers_of(post: Post, dialect: Dialect, *, added: Mapping[str, str]) -> dic
 
 def _said(dialect: Dialect, post: Post) -> dict[str, str]:
     try:
-        return headers.check_dialect(dialect.headers(post))
+        said = dialect.headers(post)
+        # Ours is known to say what can be sent, and the look takes as long as all else that is done for a request.
+        return dict(said) if type(dialect) is Standard else headers.check_dialect(said)
     except KeyboardInterrupt:
         raise  # somebody wants `drain()` to end
     except BaseException:  # whatever an application's own dialect raises: this attempt fails, and not the relay

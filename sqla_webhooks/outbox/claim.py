@@ -23,6 +23,8 @@ from sqla_webhooks.outbox.write import take_write_lock
 
 _delivery, _event = models.delivery, models.event
 
+#: What goes alone goes, however large it is. Made once: to SQLAlchemy each would be of another type.
+_ANY_SIZE = literal_column("0", Integer)
 
 _CLAIMED = (
     select(
@@ -121,9 +123,9 @@ def _due(connection: Connection, shares: Sequence[Share], *, now: datetime) -> l
 
 
 def _size(share: Share) -> ColumnElement[int]:
-    """Of the body, where it matters: what goes alone goes, however large."""
+    """Bytes of the stored body, where they matter."""
     if share.each == 1:
-        return literal_column("0", Integer)
+        return _ANY_SIZE
     return select(func.length(_event.c.payload)).where(_event.c.id == _delivery.c.event_id).scalar_subquery()
 
 

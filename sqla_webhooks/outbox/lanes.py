@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, Connection, Subquery, func, select
+from sqlalchemy import CTE, Connection, Select, Subquery, func, select
 
 from sqla_webhooks import models
 from sqla_webhooks.breaker import as_of
@@ -63,24 +63,8 @@ class Lane:
 
 def lanes(connection: Connection) -> list[Lane]:
     """Every lane in which something waits. A read, in one statement."""
-    waiting = _by_group() if connection.dialect.name in ("mysql", "mariadb") else _by_steps()
-    found = connection.execute(
-        select(
-            waiting.c.lane,
-            waiting.c.due,
-            _endpoint.c.id,
-            _endpoint.c.enabled,
-            _endpoint.c.enabled_at,
-            _endpoint.c.deleted_at,
-            _endpoint.c.rate_limit,
-            _endpoint.c.batch,
-            _health.c.rate_at,
-            *HEALTH,
-        )
-        .join(_endpoint, _endpoint.c.id == waiting.c.lane // 2)
-        .outerjoin(_health, _health.c.endpoint_id == _endpoint.c.id)
-    )
-    return [_read(row) for row in found]
+    query = _GROUPED if connection.dialect.name in ("mysql", "mariadb") else _STEPPED
+    return [_read(row) for row in connection.execute(query)]
 
 
 def _by_steps() -> Subquery:
@@ -101,6 +85,29 @@ def _by_group() -> Subquery:
     """MySQL and MariaDB step through an index by themselves to group by its first column, and not otherwise."""
     due = func.min(_due, type_=_due.type).label("due")
     return select(_lane.label("lane"), due).where(_lane.is_not(None)).group_by(_lane).subquery("waiting")
+
+
+def _of(waiting: Subquery) -> Select[Any]:
+    return (
+        select(
+            waiting.c.lane,
+            waiting.c.due,
+            _endpoint.c.id,
+            _endpoint.c.enabled,
+            _endpoint.c.enabled_at,
+            _endpoint.c.deleted_at,
+            _endpoint.c.rate_limit,
+            _endpoint.c.batch,
+            _health.c.rate_at,
+            *HEALTH,
+        )
+        .join(_endpoint, _endpoint.c.id == waiting.c.lane // 2)
+        .outerjoin(_health, _health.c.endpoint_id == _endpoint.c.id)
+    )
+
+
+#: Made once: a relay asks in each turn, and SQLAlchemy takes longer to make it than to execute it.
+_STEPPED, _GROUPED = _of(_by_steps()), _of(_by_group())
 
 
 def health_of(values: Sequence[Any], enabled_at: datetime) -> Health:

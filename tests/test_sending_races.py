@@ -7,11 +7,14 @@ import json
 import logging
 from collections import Counter
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -25,6 +28,10 @@ from support.shop import Product, shop_at
 
 import sqla_webhooks
 from sqla_webhooks import ConfigurationError, DeliveryState, Endpoint, EndpointError, Event, Webhooks, delivered
+from sqla_webhooks.outbox.bundle import LARGEST, Due, bundles
+from sqla_webhooks.outbox.claim import claim
+from sqla_webhooks.outbox.database import Database as Door
+from sqla_webhooks.outbox.turnstile import Share
 
 Sessions = sessionmaker[Session]
 
@@ -135,10 +142,18 @@ def test_what_was_claimed_when_somebody_interrupts_waits_for_no_lease(
     assert {one.attempts for one in webhooks.deliveries.list()} == {1}
 
 
-def test_a_database_that_is_away_while_rows_are_read_is_no_failure_of_the_events(
-    webhooks: Webhooks, sessions: Sessions, engine: Engine, receiver: Receiver
+@pytest.mark.parametrize("payload", ["latest", "full"])
+def test_a_database_that_is_away_while_bodies_are_made_is_no_failure_of_the_events(
+    install: Install, sessions: Sessions, engine: Engine, receiver: Receiver, clock: MovedClock, payload: Any
 ) -> None:
-    webhooks.endpoints.create(receiver.url(), ["*"], payload="latest", batch=10)
+    def transform(event: Event, _endpoint: Endpoint) -> Event:
+        with sessions() as session:
+            session.get_one(Product, event.resource_id)
+        return event
+
+    own = None if payload == "latest" else transform  # what reads the row: we, or the application
+    webhooks = install(sessions, deliver=False, clock=clock, transform=own)
+    webhooks.endpoints.create(receiver.url(), ["*"], payload=payload, batch=10)
     put(sessions, "a", "b")
     away = False
 
@@ -299,6 +314,47 @@ def test_a_try_after_a_pause_that_was_dropped_lets_another_begin(
     webhooks.drain()
     assert sorted(all_skus(receiver)) == ["a", "a", "c"]
     assert len(webhooks.deliveries.list(state="cancelled")) == 5
+
+
+@given(
+    each=st.integers(2, 6),
+    limit=st.integers(1, 4),
+    sizes=st.lists(st.sampled_from([1, 10, LARGEST // 3, LARGEST // 2, LARGEST, 2 * LARGEST]), max_size=20),
+)
+def test_as_much_of_what_is_due_goes_as_the_requests_can_have(each: int, limit: int, sizes: list[int]) -> None:
+    shares = [Share(1, retry=False, limit=limit, batch=each), Share(2, retry=False, limit=limit)]
+    due = [Due(number, share.lane, size) for share in shares for number, size in enumerate(sizes, 100 * share.endpoint)]
+    made = bundles(due, shares)
+    together = [some for some in made if some[0].lane == shares[0].lane]
+    alone = [some for some in made if some[0].lane == shares[1].lane]
+    assert alone == [[one] for one in due[len(sizes) :][:limit]]
+    assert len(together) <= limit
+    taken = [one for some in together for one in some]
+    assert taken == due[: len(taken)]
+    for some in together:
+        assert 1 <= len(some) <= each
+        assert len(some) == 1 or sum(one.size for one in some) <= LARGEST
+    for some, following in pairwise(together):
+        assert len(some) == each or sum(one.size for one in some) + following[0].size > LARGEST
+    assert len(together) == limit or len(taken) == len(sizes)
+
+
+@pytest.mark.parametrize(("was", "has"), [(3, 0), (0, 3), (3, 2)])
+def test_what_was_to_be_taken_for_other_batches_than_the_endpoint_wants_is_left(
+    sessions: Sessions, engine: Engine, webhooks: Webhooks, receiver: Receiver, clock: MovedClock, was: int, has: int
+) -> None:
+    endpoint = webhooks.endpoints.create(receiver.url(), ["*"], batch=has)
+    webhooks.endpoints.disable(endpoint.id)
+    put(sessions, "a", "b", "c")
+    webhooks.drain()
+    webhooks.endpoints.enable(endpoint.id)
+    door = Door(engine)
+    claims = {
+        batch: claim(door, [Share(1, retry=False, limit=5, batch=batch)], now=clock.now(), lease=60)
+        for batch in (was, has)
+    }
+    assert not claims[was]
+    assert len(claims[has]) == 3
 
 
 # --------------------------------------------------------------------------- dialects of others

@@ -83,6 +83,7 @@ def _copy(engine: Engine, count: int) -> None:
     at = datetime.now(UTC)
     finished = {"endpoint_id": 1, "state": "delivered", "attempts": 1, "created_at": at, "finished_at": at}
     one = {"type": "item.created", "resource": "item", "resource_id": "0", "operation": "create", "payload": b"{}"}
+    one |= {"table_name": "item", "audience": "all"}
     for begin in range(0, count, _PAGE):
         numbers = range(1_000_000 + begin, 1_000_000 + min(count, begin + _PAGE))
         with engine.begin() as connection:

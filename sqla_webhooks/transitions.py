@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from sqla_webhooks import encoding
 from sqla_webhooks.domain import Domain
@@ -102,7 +102,8 @@ def changed(attribute: Any, *, to: Any = ANY, from_: Any = ANY) -> Condition:
     """
     found = attribute_named(attribute)
     if found is None:
-        message = f"changed({attribute!r}): name a column of a mapped class, as in changed(Order.status, to='paid')"
+        shown = attribute if isinstance(attribute, QueryableAttribute) else repr(attribute)
+        message = f"changed({shown}): name a column of a mapped class, as in changed(Order.status, to='paid')"
         raise ConfigurationError(message)
     _, name = found
 
@@ -177,8 +178,12 @@ class Transitions:
         mapper = self._resources.mapper(event.resource, event.table)
         if mapper is None:
             return
+        followed: set[str] = set()
         for one in declared:
-            if issubclass(mapper.class_, one.model) and self._is_met(one, event, mapper.class_):
+            if one.name in followed or not issubclass(mapper.class_, one.model):
+                continue
+            if self._is_met(one, event, mapper.class_):
+                followed.add(one.name)
                 yield replace(event, id=event_id(event.timestamp), type=one.name, operation=Operation.EMIT)
 
     def _is_met(self, transition: _Transition, event: Event, model: type) -> bool:

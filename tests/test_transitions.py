@@ -226,6 +226,26 @@ def test_a_predicate_may_be_any_function(webhooks: Webhooks, sessions: Sessions,
     assert told.names()[2:] == ["product.deleted a", "product.gone a", "product.deleted b"]
 
 
+def test_a_type_that_is_declared_several_times_is_one_event_where_any_holds(
+    webhooks: Webhooks, sessions: Sessions, told: Told
+) -> None:
+    for _ in range(2):
+        webhooks.event("product.sold_out", Product)(changed(Product.stock, to=0))
+    webhooks.event("product.sold_out", Product)(changed(Product.name, to="sold out"))
+    webhooks.event("product.named", Product)(changed(Product.name))
+    with sessions.begin() as session:
+        session.add_all(
+            [Product(sku="a", stock=0), Product(sku="b", stock=0, name="sold out"), Product(sku="c", stock=1)]
+        )
+    with sessions.begin() as session:
+        session.get_one(Product, "c").name = "sold out"
+
+    assert told.names() == [
+        *("product.created a", "product.sold_out a", "product.created b", "product.sold_out b", "product.created c"),
+        *("product.updated c", "product.sold_out c", "product.named c"),
+    ]
+
+
 def test_rows_of_subclasses_count_and_those_of_bases_do_not(webhooks: Webhooks, sessions: Sessions, told: Told) -> None:
     webhooks.event("animal.named", Animal)(changed(Animal.name, to="Rex"))
     webhooks.event("dog.learned", Dog)(changed(Dog.tricks) | changed(Dog.name, to="Rex"))
@@ -454,6 +474,7 @@ def test_what_cannot_be_declared_is_refused(install: Install, sessions: Sessions
     )
     for no_attribute in (Order, "status", Order.customer, None):
         assert "name a column of a mapped class" in refused(partial(changed, no_attribute))
+    assert refused(lambda: changed(Order.customer)).startswith("changed(Order.customer): name")
     with pytest.raises(InvalidSubscription, match="no event of 'order' is called 'paid'"):
         webhooks.endpoints.create("https://a.example", events=["order.paid"])
 

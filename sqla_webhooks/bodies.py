@@ -159,14 +159,16 @@ def domain_event(type_: str, row: Row | None) -> CatalogueEvent:
     """An event of the application's own, about a row or not. Of its data is known that it is an object."""
     resource = type_.partition(".")[0]
     data: dict[str, Any] = {"type": "object"}
+    also: dict[str, Any] = {}
     if row is not None:
+        also = {"changes": {"anyOf": [{"$ref": f"{DEFINITIONS}{row.name}.changes"}, data], "description": _FOLLOWS}}
         data = {"anyOf": [{"$ref": f"{DEFINITIONS}{row.name}"}, data]}
     return _event(
         type_,
         resource=resource,
         description=f"The application's own{'' if row is None else f', about a row of {row.class_name}'}.",
-        body=_body(type_, resource=None, operation=Operation.EMIT.value, data=data, also={}),
-        definitions={} if row is None else row.definitions(),
+        body=_body(type_, resource=None, operation=Operation.EMIT.value, data=data, also=also),
+        definitions={} if row is None else row.definitions(before=True, changes=True),
         example=_example(
             type_,
             resource=resource if row is None else row.resource,
@@ -225,6 +227,7 @@ _AS_IT_WAS = (
     "As the application's object had it: a value may be of another type than the one that the database makes of it, "
     "and one that was never loaded is missing."
 )
+_FOLLOWS = "There where the event follows from an update of the row: that update's."
 _TRUNCATED = "There, and true, where the body would have been too large: data is the primary key at most."
 
 _LINK = {

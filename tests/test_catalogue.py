@@ -38,7 +38,7 @@ from support.shop import put
 from tenacity import stop_after_attempt
 
 import sqla_webhooks
-from sqla_webhooks import Catalogue, Webhooks, models, verify
+from sqla_webhooks import Catalogue, Webhooks, changed, models, verify
 from sqla_webhooks.catalogue import catalogue as make
 from sqla_webhooks.delivery.sign import generate_secret
 from sqla_webhooks.schema import ANYTHING, Form, Forms
@@ -652,6 +652,36 @@ def test_an_event_of_the_application_s_own_is_in_it(base: Any, in_memory: Sessio
         assert faults(event.schema, event.example) == []
         assert faults(event.schema, {**event.example, "data": 1})
         assert faults(event.schema, {**event.example, "operation": "create"})
+
+
+def test_what_follows_from_changes_is_as_the_schema_says(base: Any, in_memory: Sessions) -> None:
+    person = mapping.person(base)
+    base.metadata.create_all(in_memory.kw["bind"])
+    with captured(in_memory) as webhooks:
+        webhooks.event("person.named", person)(changed(person.first))
+        webhooks.event("person.came", person)(lambda event: event.operation == "create")
+        with in_memory.begin() as session:
+            row = person(first="a")
+            session.add(row)
+        with in_memory.begin() as session:
+            session.add(row)
+            row.first = "b"
+            session.flush()
+            webhooks.emit(session, "person.named", row, data={"by": "hand"})
+        bodies, catalogue = sent(webhooks), webhooks.catalogue()
+
+    own = [one for one in bodies if one["operation"] == "emit"]
+    assert [(one["type"], "changes" in one) for one in own] == [
+        ("person.came", False),
+        ("person.named", True),
+        ("person.named", False),
+    ]
+    check(catalogue, bodies)
+    schema = catalogue["person.named"].schema
+    assert schema["properties"]["changes"]["anyOf"][0] == {"$ref": "#/$defs/person.changes"}
+    assert faults(schema["$defs"]["person.changes"] | {"$defs": schema["$defs"]}, own[1]["changes"]) == []
+    assert faults(schema, {**own[1], "changes": ["first"]})
+    assert list(OpenAPIV31SpecValidator(catalogue.openapi()).iter_errors()) == []
 
 
 # --------------------------------------------------------------------------- examples, and the document

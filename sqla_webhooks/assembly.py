@@ -50,7 +50,7 @@ from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
-from sqla_webhooks.tenants import Tenants
+from sqla_webhooks.tenants import Tenants, tell_unsaid
 from sqla_webhooks.terms import Rules
 from sqla_webhooks.transitions import Transitions
 from sqla_webhooks.trial import Trial
@@ -213,6 +213,7 @@ class Assembly:
             ),
             check_dialect=self._dialects.check_name,
             check_batch=self._dialects.check_batch,
+            tell_unsaid=partial(tell_unsaid, resources=self.resources, rule=self._settings.tenant),
         )
         custody = Custody(
             self.vault,

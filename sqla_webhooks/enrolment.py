@@ -39,6 +39,8 @@ class Enrolment:
         """An endpoint as it is asked for, which stands nowhere yet."""
         now, values = self._clock.now(), self.rules.checked(asked, whole=True)
         self.rules.check_together(dialect=values["dialect"], batch=values["batch"])
+        if reach["tenant"] is not None:
+            self.rules.tell_unsaid(values["events"])
         return NewEndpoint(
             id=endpoint_id(),
             enabled=True,
@@ -92,7 +94,10 @@ class Enrolment:
         if headers:
             self.custody.check_vault(connection)
         self.change(connection, id, **values)
-        return self._written(connection, id, secret_may_not_do="dialect" in values)
+        endpoint = self._written(connection, id, secret_may_not_do="dialect" in values)
+        if "events" in values and endpoint.tenant is not None:
+            self.rules.tell_unsaid(endpoint.events)
+        return endpoint
 
     def _written(self, connection: Connection, id: str, *, secret_may_not_do: bool) -> Endpoint:
         """The endpoint as it is now, if it may be so; in the transaction that has written it."""

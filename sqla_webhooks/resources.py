@@ -163,6 +163,13 @@ class Resources:
         """Whether any class of this process does."""
         return any(map(self.says_tenant, mapped()))
 
+    def tenants_said(self) -> dict[str, bool]:
+        """Of every resource captured, whether any class behind it says whose its rows are."""
+        said: dict[str, bool] = {}
+        for shape in self._all():
+            said[shape.resource] = said.get(shape.resource, False) or self.says_tenant(shape.mapper)
+        return said
+
     def key(self, resource: str, table: str) -> tuple[str, ...]:
         """The attributes of the primary key of a resource's rows; none, if this process does not map it."""
         mapper = self.mapper(resource, table)

@@ -46,12 +46,14 @@ class Rules:
 
     Attributes:
         check_batch: Whether a dialect takes batches of that many.
+        tell_unsaid: Told of the patterns of an endpoint of a tenant; logs those that can match no row of one.
     """
 
     check_url: Callable[[str], str]
     check_events: Callable[[Iterable[str]], tuple[str, ...]]
     check_dialect: Callable[[Any], str]
     check_batch: Callable[[str, int], None]
+    tell_unsaid: Callable[[Iterable[str]], None]
 
     def checked(self, terms: Terms, *, whole: bool = False) -> dict[str, Any]:
         """

@@ -352,6 +352,49 @@ def test_without_a_rule_nobody_is_told_that_there_is_none(house: Make, told: lis
     assert told == []
 
 
+@pytest.mark.parametrize(
+    ("events", "unsaid"),
+    [
+        (["*"], {}),  # orders among others
+        (["order.*", "public.created", "endpoint.disabled"], {}),
+        (["line.*", "order.*"], {"line.*": "line"}),
+        (["line.read"], {"line.read": "line"}),
+        (["account.deleted", "*.sealed", "line.sealed"], {"account.deleted": "account"}),
+    ],
+)
+def test_the_log_says_which_patterns_of_a_tenant_s_endpoint_mean_rows_of_nobody_knows_whom(
+    house: Make, caplog: pytest.LogCaptureFixture, events: list[str], unsaid: dict[str, str]
+) -> None:
+    one = house(domain_events={"line.sealed": None})
+    endpoints, url = one.webhooks.endpoints, one.receiver.url()
+    caplog.clear()
+    endpoints.create(url, events)
+    endpoints.create(url, events, scope="shared")
+    assert caplog.messages == []
+
+    said = [
+        f"an endpoint of a tenant asks for {pattern!r} and gets no rows: nobody says whose those of {names} are; say "
+        'it in the class, by __webhooks__ = {"tenant": "account_id"}, or by install(tenant=...)'
+        for pattern, names in unsaid.items()
+    ]
+    created = endpoints.create(url, events, tenant="a")
+    assert caplog.messages == said
+    endpoints.register("crm", url=url, events=events, tenant="a")
+    assert caplog.messages == said * 2
+    endpoints.update(created.id, description="the same")
+    assert caplog.messages == said * 2
+    endpoints.update(created.id, events=events)
+    assert caplog.messages == said * 3
+
+
+def test_where_a_function_says_whose_rows_are_the_log_says_nothing(
+    house: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = house(**by_owner)
+    one.webhooks.endpoints.create(one.receiver.url(), ["line.*"], tenant="a")
+    assert caplog.messages == []
+
+
 # --------------------------------------------------------------------------- what a function gets
 
 

@@ -85,6 +85,12 @@ def check_texts(**texts: object) -> None:
         if given is not None and NO_TEXT.search(given):
             message = f"{name} is {given!r}: there can be none, for no database takes such text"
             raise NotFound(message)
+        if name == "type" and given is not None and "*" in given:
+            message = (
+                f"type is {given!r}: give one type in full, such as {_EXAMPLES[name]!r}; patterns are what endpoints "
+                "subscribe to"
+            )
+            raise ConfigurationError(message)
 
 
 def check_times(**times: object) -> None:

@@ -80,7 +80,8 @@ def check_tenant(given: Any) -> str:
     """A tenant as text, as it is compared; a member of an enum of texts or integers is its value."""
     if isinstance(given, int) and not isinstance(given, bool):
         given = str(int(given)) if given.bit_length() < _LONGEST_BITS else given
-    return str.__str__(_name("tenant", str(given) if isinstance(given, UUID) else given))
+    given = str(given) if isinstance(given, UUID) else given
+    return str.__str__(_name("tenant", given, others="; an int or a UUID is its text"))
 
 
 def tenant_said(given: Any) -> str | None:
@@ -95,9 +96,12 @@ def check_key(given: Any) -> str:
     return _name("key", given)
 
 
-def _name(what: str, given: Any) -> str:
+def _name(what: str, given: Any, *, others: str = "") -> str:
     if not isinstance(given, str) or not 1 <= len(given) <= LONGEST_NAME or NO_TEXT.search(given):
-        message = f"{what} is {given!r}: give a text of 1 to {LONGEST_NAME} characters, without NUL and lone surrogates"
+        message = (
+            f"{what} is {given!r}: give a text of 1 to {LONGEST_NAME} characters, without NUL and lone surrogates"
+            f"{others}"
+        )
         raise EndpointError(message)
     return given
 

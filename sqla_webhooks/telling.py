@@ -69,7 +69,7 @@ class Telling:
 
         In the caller's thread, in a transaction of its own, in which the row is
         locked and read: its data is what has committed, and it comes after
-        the events of all changes that it shows. An update has no `changes`, a
+        the events of all changes that it shows. An update has empty `changes`, a
         delete shows the row as it is. Nothing follows from it: declared
         transitions do not look at it.
 
@@ -104,6 +104,9 @@ class Telling:
         it may reach, are the same. In the relay's thread, so every process that
         delivers must declare it, and every one that captures.
 
+        A type that is declared several times, as by code that runs twice, makes
+        one event where any of its predicates holds.
+
         A predicate that raises is logged and sent as the signal
         `predicate_failed`; no event comes of it. It must not change the event.
 
@@ -123,9 +126,10 @@ class Telling:
 
         It is recorded with every change that is flushed, with all that is
         emitted or triggered in the block, in its thread or task; `events.list()`
-        shows it, and what `send_context` names is sent. All events of a
-        transaction have one context. Within another the inner one wins, name
-        by name.
+        shows it, and what `send_context` names is sent. An event has what was
+        said at any of the flushes that changed its row, the last of two that
+        say different things. Within another block the inner one wins, name by
+        name.
 
         Args:
             values: 20 at the most, of at most 4 KiB of JSON: texts, numbers, True, False or None.

@@ -170,6 +170,7 @@ def test_operations_and_classes_that_are_left_out_are_refused(
 
 def test_an_object_without_a_row_is_refused(webhooks: Webhooks) -> None:
     assert "obj is Product, without a row" in refused(webhooks, "product.updated", Product(sku="a"))
+    assert "obj is the class Product: give an object" in refused(webhooks, "product.updated", Product)
     assert "obj is str, without a row" in refused(webhooks, "product.updated", "a")
 
 

@@ -55,7 +55,8 @@ class ByHand:
         state = inspect(obj, raiseerr=False)
         what = type(obj).__qualname__
         if not isinstance(state, InstanceState) or state.key is None:
-            message = f"obj is {what}, without a row: give an object of a mapped class that was committed or loaded"
+            what = f"the class {obj.__qualname__}" if isinstance(obj, type) else f"{what}, without a row"
+            message = f"obj is {what}: give an object of a mapped class that was committed or loaded"
             raise ConfigurationError(message)
         if state.session is not None and self._recorder.has_written(state.session):
             message = (

@@ -13,7 +13,8 @@ class MemoryReplayGuard:
     """
     A replay guard for `verify(replay_guard=...)`, for a receiver that is one process.
 
-    Safe for any thread. Another process does not know what this one has
+    One for each endpoint's receiver: two endpoints may get one event in one
+    second, and its key is the same. Safe for any thread. Another process does not know what this one has
     accepted, nor does this one after a restart: where that matters, several
     processes share a store, such as Redis or a table.
 

@@ -234,5 +234,8 @@ def _check_new(guard: ReplayGuard, key: str, tolerance: float) -> None:
         message = "the replay guard is async, and verify() does not wait for its answer: give a plain function"
         raise ConfigurationError(message)
     if not new:
-        message = "the signature fits, but the same request has been accepted before: somebody has copied it"
+        message = (
+            "the signature fits, but the same request has been accepted before: somebody has copied it, or the "
+            "receivers of several endpoints share a replay guard"
+        )
         raise Replayed(message)

@@ -115,7 +115,10 @@ def _replay(connection: Connection, event_id: str, *, endpoint_id: str, now: dat
     endpoint = _find_endpoint(connection, endpoint_id)
     found = _covered(connection, _AIMED.where(_event.c.public_id == event_id), endpoint)
     if not found:
-        message = f"no event has the id {event_id!r}; webhooks.events.list() shows the newest"
+        message = (
+            f"no event that may reach {endpoint_id} has the id {event_id!r}: webhooks.events.list() shows the newest, "
+            "and whose they are; what a test() or a backfill() has sent to one endpoint reaches no other"
+        )
         raise NotFound(message)
     _give_to(connection, endpoint, found, now=now)
     number: int | None = connection.execute(_numbers(found, endpoint.id)).scalar()

@@ -97,7 +97,8 @@ def test_a_tenants_endpoint_can_be_tried_and_nobody_elses_gets_it(
     delivery = webhooks.endpoints.test(endpoint.id, type="product.created")
     webhooks.drain()
     assert [one.path for one in receiver.received] == ["/acme"]
-    with pytest.raises(NotFound):
+    assert [(one.id, one.tenant) for one in webhooks.events.list()] == [(delivery.event_id, "acme")]
+    with pytest.raises(NotFound, match=f"no event that may reach {others[0].id} has the id '{delivery.event_id}'"):
         webhooks.events.replay(delivery.event_id, endpoint=others[0].id)
 
 

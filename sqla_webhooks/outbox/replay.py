@@ -117,7 +117,7 @@ def _replay(connection: Connection, event_id: str, *, endpoint_id: str, now: dat
     if not found:
         message = (
             f"no event that may reach {endpoint_id} has the id {event_id!r}: webhooks.events.list() shows the newest, "
-            "and whose they are; what a test() or a backfill() has sent to one endpoint reaches no other"
+            "and whose they are"
         )
         raise NotFound(message)
     _give_to(connection, endpoint, found, now=now)

@@ -175,14 +175,13 @@ class Transitions:
     def _following(self, event: Event, declared: Iterable[_Transition]) -> Iterable[Event]:
         if not declared or event.by_hand or event.operation not in CHANGES:
             return
-        mapper = self._resources.mapper(event.resource, event.table)
-        if mapper is None:
-            return
+        models = [shape.mapper.class_ for shape in self._resources.shapes(event.resource, event.table)]
         followed: set[str] = set()
         for one in declared:
-            if one.name in followed or not issubclass(mapper.class_, one.model):
+            model = next((model for model in models if issubclass(model, one.model)), None)
+            if model is None or one.name in followed:
                 continue
-            if self._is_met(one, event, mapper.class_):
+            if self._is_met(one, event, model):
                 followed.add(one.name)
                 yield replace(event, id=event_id(event.timestamp), type=one.name, operation=Operation.EMIT)
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
+from support import mapping
 from support.clock import START, MovedClock
 from support.databases import clear
 from support.local import Install
@@ -255,6 +256,25 @@ def test_rows_of_subclasses_count_and_those_of_bases_do_not(webhooks: Webhooks, 
         session.add(Dog(name="Rex"))
 
     assert told.names() == ["animal.created 1", "animal.named 1", "dog.created 2", "animal.named 2", "dog.learned 2"]
+
+
+def test_of_two_classes_of_one_name_and_table_each_is_looked_at(
+    install: Install, in_memory: Sessions, clock: MovedClock
+) -> None:
+    """As where an application's classes are mapped for each of its tests anew."""
+    with mapping.base() as first, mapping.base() as second:
+        classes = mapping.person(first), mapping.person(second)
+        first.metadata.create_all(in_memory.kw["bind"])
+        webhooks = install(in_memory, deliver=False, clock=clock, capture="all")
+        for name, cls in zip(("came", "arrived"), classes, strict=True):
+            webhooks.event(f"person.{name}", cls)(changed(cls.first, to="a"))
+        told = Told(webhooks)
+        for cls in classes:
+            with in_memory.begin() as session:
+                session.add(cls(first="a"))
+            assert sorted(one.partition(" ")[0] for one in told.names()) == [
+                *("person.arrived", "person.came", "person.created"),
+            ]
 
 
 def test_encoders_decide_how_values_are_compared(install: Install, sessions: Sessions, clock: MovedClock) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -89,7 +90,9 @@ def a_class_for_each(held: Sequence[Held], database: Database) -> Iterator[tuple
     classes, found = registry(), {}
     with ExitStack() as stack:
         stack.callback(classes.dispose)
-        engine = stack.enter_context(database.engine())
+        # Its own dialect, which alone knows all of its types in SQLAlchemy 2.0.
+        own = replace(database, url=database.url.set(drivername=database.url.drivername.replace("mysql+", "mariadb+")))
+        engine = stack.enter_context(own.engine())
         if database.name == "postgresql":  # the wheel has no extensions; for SQLAlchemy it is all text
             with engine.begin() as connection:
                 connection.execute(sa.text("CREATE DOMAIN hstore AS text; CREATE DOMAIN citext AS text"))

@@ -11,6 +11,9 @@ SETUP := Makefile pyproject.toml setup.cfg
 BOUNDS := SQLAlchemy==2.0.30 requests==2.32.5 urllib3==2.2.0 tenacity==8.3.0 blinker==1.8.0 cryptography==44.0.0
 # Twice quiet, or setuptools warns of what an editable installation is.
 PIP := pip install -qq --disable-pip-version-check
+# Where tests have their files: in memory, if there is room; they wait for the disk longer than they compute.
+IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 8000000 { print "/dev/shm" }')
+ON_FILES := $(if $(IN_MEMORY),TMPDIR=$(IN_MEMORY))
 # What runs together shows what it says when it ends, if this make can do so.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
@@ -50,10 +53,10 @@ test-sqlalchemy21: $(SA21)/.test run-sqlalchemy21 run-stress
 run-sqlalchemy21: run-sqlalchemy21-first run-sqlalchemy21-second
 
 run-sqlalchemy21-first run-sqlalchemy21-second: run-sqlalchemy21-%:
-	$(SA21)/bin/python -m pytest -m "not long and not stress" $($*)
+	$(ON_FILES) $(SA21)/bin/python -m pytest -m "not long and not stress" $($*)
 
 run-stress:
-	$(SA21)/bin/python -m pytest -m "not long and stress"
+	$(ON_FILES) $(SA21)/bin/python -m pytest -m "not long and stress"
 
 # The newest SQLAlchemy 2.0 and no extras; the package as it would be installed.
 test-sqlalchemy20: $(SA20)/.test
@@ -63,7 +66,7 @@ test-sqlalchemy20: $(SA20)/.test
 run-sqlalchemy20: run-sqlalchemy20-first run-sqlalchemy20-second
 
 run-sqlalchemy20-first run-sqlalchemy20-second: run-sqlalchemy20-%:
-	$(SA20)/bin/pytest -m "not long and not stress and not pure" $($*)
+	$(ON_FILES) $(SA20)/bin/pytest -m "not long and not stress and not pure" $($*)
 
 # The oldest of everything that we say will do.
 test-lowest: $(LOWEST)/.test
@@ -73,10 +76,10 @@ test-lowest: $(LOWEST)/.test
 run-lowest: run-lowest-first run-lowest-second
 
 run-lowest-first run-lowest-second: run-lowest-%:
-	$(LOWEST)/bin/pytest -m "not long and not stress and not pure and not machine" $($*)
+	$(ON_FILES) $(LOWEST)/bin/pytest -m "not long and not stress and not pure and not machine" $($*)
 
 test-long: $(SA21)/.test
-	$(SA21)/bin/python -m pytest -m "long or not long"
+	$(ON_FILES) $(SA21)/bin/python -m pytest -m "long or not long"
 
 # What the plug-in costs: docs/performance.md says what comes out.
 bench: $(BENCH)/.bench

@@ -46,7 +46,27 @@ _SAFE = "".join(map(chr, range(0x21, 0x7F))).translate({ord('"'): None, ord("%")
 
 
 @dataclass(frozen=True, slots=True)
-class CloudEvents:
+class _Sourced:
+    """What both modes have: where the events come from, and the secrets of Standard Webhooks, by which they sign."""
+
+    source: str = SOURCE
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigurationError` for what is no source."""
+        _check_source(self.source)
+
+    def check_secret(self, secret: str) -> str:
+        """
+        The secret, if it is `whsec_` and the base64 of 24 to 64 bytes.
+
+        Raises:
+            ConfigurationError: It is not. The message does not repeat it.
+        """
+        return sign.check_secret(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvents(_Sourced):
     """
     CloudEvents in structured mode: one JSON object, or an array of them as a batch.
 
@@ -64,23 +84,8 @@ class CloudEvents:
             yours it is.
     """
 
-    source: str = SOURCE
-
     name: ClassVar[str] = "cloudevents"
     batches: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Raises `ConfigurationError` for what is no source."""
-        _check_source(self.source)
-
-    def check_secret(self, secret: str) -> str:
-        """
-        The secret, if it is `whsec_` and the base64 of 24 to 64 bytes.
-
-        Raises:
-            ConfigurationError: It is not. The message does not repeat it.
-        """
-        return sign.check_secret(secret)
 
     def body(self, event: Event, *, dumps: Callable[[Any], bytes]) -> bytes:
         """The whole event."""
@@ -93,7 +98,7 @@ class CloudEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class CloudEventsBinary:
+class CloudEventsBinary(_Sourced):
     """
     CloudEvents in binary mode: the body is `data`, and the attributes are headers.
 
@@ -102,23 +107,8 @@ class CloudEventsBinary:
     are only as safe as the connection.
     """
 
-    source: str = SOURCE
-
     name: ClassVar[str] = "cloudevents-binary"
     batches: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        """Raises `ConfigurationError` for what is no source."""
-        _check_source(self.source)
-
-    def check_secret(self, secret: str) -> str:
-        """
-        The secret, if it is `whsec_` and the base64 of 24 to 64 bytes.
-
-        Raises:
-            ConfigurationError: It is not. The message does not repeat it.
-        """
-        return sign.check_secret(secret)
 
     def body(self, event: Event, *, dumps: Callable[[Any], bytes]) -> bytes:
         """The `data` of the event."""

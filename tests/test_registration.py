@@ -106,7 +106,7 @@ def test_what_is_refused_leaves_the_endpoint_as_it_was(webhooks: Webhooks, recei
 
 
 def test_those_who_register_at_once_register_one(database: Database, install: Install, receiver: Receiver) -> None:
-    with database.engine() as engine:
+    with database.patient.engine() as engine:  # one after the other, which takes what it takes
         webhooks = install(sessionmaker(engine), deliver=False)
         start = threading.Barrier(4)
         found: list[str] = []

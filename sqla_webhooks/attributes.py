@@ -69,6 +69,8 @@ def check_needed(mapper: Mapper[Any], said: Declared, selection: Selection) -> N
         f"{cls.__qualname__}.{declared.ATTRIBUTE}['include']": said.include if said.owner is cls else frozenset(),
         "include": {name for owner, name in selection.include.attributes if owner is cls},
     }
+    if not any(here.values()):
+        return
     alone = _of_properties(mapper, replace(said, include=frozenset()), Selection.of())
     anyway = {one.name for one in alone if one.sent and not one.why}
     for where, names in here.items():

@@ -107,6 +107,7 @@ class Resources:
         self._selection = Selection.of(include=include, exclude=exclude, names=names)
         self._standings: dict[Mapper[Any], Standing] = {}
         self._shapes: dict[Mapper[Any], Shape | None] = {}
+        self._named: dict[str, list[Shape]] = {}
         for mapper in mapped():
             attributes.check_needed(mapper, declared.declared(mapper), self._selection)
 
@@ -215,8 +216,10 @@ class Resources:
 
     def _warn_of_namesakes(self, shape: Shape) -> None:
         """Their events are kept apart, but receivers cannot tell them by their types."""
-        for other in list(self._shapes.values()):
-            if other is not None and other.resource == shape.resource and other.table != shape.table:
+        namesakes = self._named.setdefault(shape.resource, [])
+        namesakes.append(shape)  # first, or two threads could miss each other's
+        for other in list(namesakes):
+            if other.table != shape.table:
                 logger.warning(
                     "%s and %s are both sent as %r: rename one with names={...}, or leave it out with exclude=[...]",
                     *(full_name(other.mapper.class_), full_name(shape.mapper.class_), shape.resource),

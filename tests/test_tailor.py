@@ -354,7 +354,11 @@ def test_an_attempt_is_made_with_the_same_body_again(
 
 
 def test_a_dialect_that_this_process_does_not_know_is_waited_for(
-    install: Install, sessions: Sessions, receiver: Receiver, clock: MovedClock
+    install: Install,
+    sessions: Sessions,
+    receiver: Receiver,
+    clock: MovedClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Own:
         name = "own"
@@ -370,23 +374,29 @@ def test_a_dialect_that_this_process_does_not_know_is_waited_for(
             return {"Content-Type": "text/plain"}
 
     knowing = install(sessions, deliver=False, clock=clock, dialects=[Own()])
-    knowing.endpoints.create(receiver.url("/own"), ["*"], dialect="own", secret="anything")
+    own = knowing.endpoints.create(receiver.url("/own"), ["*"], dialect="own", secret="anything")
     put(sessions, "a", 1)
     knowing.uninstall()
     other = install(sessions, deliver=False, clock=clock)
     other.endpoints.create(receiver.url("/others"), ["*"])
     put(sessions, "b", 1)
-    other.drain()
+    with caplog.at_level(logging.ERROR):
+        other.drain()
+        other.drain()
+    (said,) = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert said == (
+        "no dialect is called 'own' here: what goes to its endpoints waits for a process that has it in "
+        "install(dialects=[...])"
+    )
     assert {one.path for one in receiver.received} == {"/others"}
     waiting = other.deliveries.list(state="pending")
-    assert len(waiting) == 2
-    assert {one.reason for each in waiting for one in other.deliveries.attempts(each.id)} == {"signing"}
+    assert [(one.attempts, other.deliveries.attempts(one.id)) for one in waiting] == [(0, []), (0, [])]
+    assert other.endpoints.get(own.id).health.failures == 0
     other.uninstall()
-    clock.advance(86400)
     install(sessions, deliver=False, clock=clock, dialects=[Own()]).drain()
-    own = [one.body for one in receiver.received if one.path == "/own"]
-    assert len(own) == 2
-    assert all(body.startswith(b"own {") for body in own)
+    bodies = [one.body for one in receiver.received if one.path == "/own"]
+    assert len(bodies) == 2
+    assert all(body.startswith(b"own {") for body in bodies)
 
 
 @pytest.mark.parametrize("payload", ["thin", "latest"])

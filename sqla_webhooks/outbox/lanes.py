@@ -45,6 +45,7 @@ class Lane:
         open: Whether its endpoint is enabled, and there.
         deleted: Whether its endpoint is there no more.
         batch: How many deliveries one request may have, in a lane of first attempts; 0 for each by itself.
+        dialect: That of its endpoint, which a relay may not know.
         enabled_since: Whether its endpoint was enabled after the last failure: what still waits for its retry need not.
     """
 
@@ -59,6 +60,7 @@ class Lane:
     rate_at: datetime | None
     health: Health
     batch: int = 0
+    dialect: str = "standard"
 
 
 def lanes(connection: Connection) -> list[Lane]:
@@ -98,6 +100,7 @@ def _of(waiting: Subquery) -> Select[Any]:
             _endpoint.c.deleted_at,
             _endpoint.c.rate_limit,
             _endpoint.c.batch,
+            _endpoint.c.dialect,
             _health.c.rate_at,
             *HEALTH,
         )
@@ -129,7 +132,7 @@ def health_of(values: Sequence[Any], enabled_at: datetime) -> Health:
 
 
 def _read(row: Any) -> Lane:
-    number, due, endpoint, enabled, enabled_at, deleted_at, rate_limit, batch, rate_at, *health = row
+    number, due, endpoint, enabled, enabled_at, deleted_at, rate_limit, batch, dialect, rate_at, *health = row
     known = health_of(health, enabled_at)
     return Lane(
         number=number,
@@ -142,5 +145,6 @@ def _read(row: Any) -> Lane:
         rate_limit=rate_limit,
         rate_at=rate_at,
         batch=batch,
+        dialect=dialect,
         health=known,
     )

@@ -134,6 +134,8 @@ class Relay:
         self._unsent: list[Claim] = []
         #: Outbox rows that were logged as unreadable.
         self._unreadable: frozenset[int] = frozenset()
+        #: Dialects of which was said that they are not known here.
+        self._unknown: set[str] = set()
 
     def run_once(self, senders: Senders, *, taking: bool = True) -> Turn:
         """
@@ -219,8 +221,22 @@ class Relay:
         )
 
     def _look(self) -> list[Lane]:
+        """The lanes that this relay can send: what is of a dialect that it does not know waits for one that does."""
         with self._database.look() as connection:
-            return lanes(connection)
+            waiting = lanes(connection)
+        known = [lane for lane in waiting if self._steps.dialects.has(lane.dialect)]
+        if len(known) < len(waiting):
+            self._tell_of_unknown({lane.dialect for lane in waiting if lane.open} - set(self._steps.dialects.names))
+        return known
+
+    def _tell_of_unknown(self, dialects: set[str]) -> None:
+        for one in sorted(dialects - self._unknown):
+            logger.error(
+                "no dialect is called %r here: what goes to its endpoints waits for a process that has it in "
+                "install(dialects=[...])",
+                one,
+            )
+        self._unknown |= dialects
 
     @property
     def unrecorded(self) -> int:

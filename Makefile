@@ -35,10 +35,10 @@ second := tests/test_[!a-h]*.py
 
 # Two at a time: they wait for databases and receivers more than they compute, and share none of them. In this order
 # neither ends long before the other; where one fails, the rest is run all the same.
-test: lint $(SA20)/.test $(LOWEST)/.test
+test: $(SA21)/.test $(SA20)/.test $(LOWEST)/.test
 	$(call install-afresh,$(SA20))
 	$(call install-afresh,$(LOWEST))
-	$(MAKE) TOGETHER=yes --jobs=2 --keep-going $(SYNC) run-sqlalchemy21-first run-sqlalchemy20-first run-lowest-first \
+	$(MAKE) TOGETHER=yes --jobs=2 --keep-going $(SYNC) lint run-sqlalchemy21-first run-sqlalchemy20-first run-lowest-first \
 		run-sqlalchemy21-second run-lowest-second run-sqlalchemy20-second run-stress
 
 lint: $(SA21)/.test

@@ -45,6 +45,9 @@ class DescribedResource:
         table: The table of its own.
         attributes: All that could be sent, in the order of the class.
         links: The many-to-many relationships that are told of.
+        says_tenant: Whether its `__webhooks__` say whose its rows are; else the function of `install(tenant=...)` does,
+            or nobody.
+        tenant: The attribute by which they say it; None for no tenant's.
     """
 
     name: str
@@ -55,6 +58,8 @@ class DescribedResource:
     table: str
     attributes: tuple[DescribedAttribute, ...]
     links: tuple[str, ...]
+    says_tenant: bool = False
+    tenant: str | None = field(default=None, compare=False)
 
     @property
     def captured(self) -> bool:
@@ -80,6 +85,7 @@ class DescribedResource:
             *(("sent", one.name, one.type, _remark(one)) for one in self.sent),
             *(("left out", one.name, one.type, one.why) for one in self.left_out),
             *(("links", one, "", "") for one in self.links),
+            *([("tenant", self.tenant or "none", "", "")] if self.says_tenant else []),
         ]
         return "\n".join((f"{head}: {', '.join(self.operations)}", *_aligned(rows)))
 
@@ -132,6 +138,8 @@ def _described(examined: Examined) -> DescribedResource:
         table=standing.table,
         attributes=tuple(map(_attribute, examined.attributes)),
         links=tuple(one.key for one in mapper.relationships if one.secondary is not None and not one.viewonly),
+        says_tenant=standing.said.says_tenant,
+        tenant=standing.said.tenant,
     )
 
 

@@ -137,11 +137,9 @@ class Forms:
         return Form({**TEXT.schema, **limit}, TEXT.example[:length], TEXT.former[:length])
 
     def _enum(self, kind: sa.Enum) -> Form:
-        members = list(kind.enums) if kind.enum_class is None else list(kind.enum_class.__members__.values())
-        if not members or self._is_encoded(type(members[0])):
+        values = enum_values(kind, self._encoding)
+        if not values:
             return ANYTHING
-        by_text = {text: loads(text) for text in map(self._encoding.dumps, members)}
-        values = list(by_text.values())
         type_ = {"type": "string"} if all(isinstance(one, str) for one in values) else {}
         return Form({**type_, "enum": values}, values[0], values[-1])
 
@@ -194,6 +192,14 @@ def _python_type(kind: TypeEngine[Any]) -> type:
         return kind.python_type
     except NotImplementedError:  # which some types still raise
         return object
+
+
+def enum_values(kind: sa.Enum, encoding: Encoding) -> list[Any] | None:
+    """What is sent of an enum's members, each once; None if an encoder has a word in it."""
+    members = list(kind.enums) if kind.enum_class is None else list(kind.enum_class.__members__.values())
+    if any(encoding.encoder_of(type(one)) is not None for one in members[:1]):
+        return None
+    return list({text: loads(text) for text in map(encoding.dumps, members)}.values())
 
 
 def _reads(kind: TypeEngine[Any]) -> bool:

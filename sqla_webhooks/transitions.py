@@ -16,7 +16,9 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar
 
+from sqlalchemy import ColumnElement
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy import types as sa
 from sqlalchemy.orm import Mapper, QueryableAttribute
 
 from sqla_webhooks import encoding
@@ -26,6 +28,7 @@ from sqla_webhooks.errors import ConfigurationError
 from sqla_webhooks.events import CHANGES, Event, Operation
 from sqla_webhooks.ids import event_id
 from sqla_webhooks.resources import Resources
+from sqla_webhooks.schema import enum_values
 from sqla_webhooks.selection import attribute_named
 from sqla_webhooks.signals import predicate_failed
 
@@ -46,17 +49,26 @@ ANY: Final = _Any.ANY
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """An attribute of a class, and the values that are asked for of it."""
+
+    owner: type
+    name: str
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """
     A predicate that was put together of others, by `&`, `|` and `~`; what `changed()` returns.
 
     Attributes:
         test: Whether it holds of an event, whose values are written as the encoding says.
-        attributes: What it looks at, each with its class.
+        seen: What it looks at.
     """
 
     test: Callable[[Event, Encoding], bool] = field(repr=False)
-    attributes: frozenset[tuple[type, str]] = frozenset()
+    seen: tuple[Seen, ...] = ()
 
     def __call__(self, event: Event) -> bool:
         """Whether it holds, with values written as they are without `encoders`."""
@@ -75,11 +87,11 @@ class Condition:
         return self._with(other, lambda event, by: _holds(other, event, by) or _holds(self, event, by))
 
     def __invert__(self) -> Condition:
-        return Condition(lambda event, by: not _holds(self, event, by), self.attributes)
+        return Condition(lambda event, by: not _holds(self, event, by), self.seen)
 
     def _with(self, other: Predicate, test: Callable[[Event, Encoding], bool]) -> Condition:
         _check_predicate(other)
-        return Condition(test, self.attributes | _attributes(other))
+        return Condition(test, (*self.seen, *_seen(other)))
 
 
 def changed(attribute: Any, *, to: Any = ANY, from_: Any = ANY) -> Condition:
@@ -105,7 +117,7 @@ def changed(attribute: Any, *, to: Any = ANY, from_: Any = ANY) -> Condition:
         shown = attribute if isinstance(attribute, QueryableAttribute) else repr(attribute)
         message = f"changed({shown}): name a column of a mapped class, as in changed(Order.status, to='paid')"
         raise ConfigurationError(message)
-    _, name = found
+    owner, name = found
 
     def test(event: Event, by: Encoding) -> bool:
         if event.operation is Operation.CREATE:
@@ -117,7 +129,7 @@ def changed(attribute: Any, *, to: Any = ANY, from_: Any = ANY) -> Condition:
             and (from_ is ANY or ("from" in change and _equal(change["from"], from_, by)))
         )
 
-    return Condition(test, frozenset({found}))
+    return Condition(test, (Seen(owner, name, tuple(one for one in (to, from_) if one is not ANY)),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +167,8 @@ class Transitions:
 
         def add(predicate: P) -> P:
             _check_predicate(predicate)
-            for owner, name in _attributes(predicate):
-                self._check_sent(owner, name, model)
+            for seen in _seen(predicate):
+                self._check_sent(seen, model)
             self._domain.declare(type_, model)
             self._declared = (*self._declared, _Transition(type_, model, predicate))
             return predicate
@@ -194,18 +206,33 @@ class Transitions:
             predicate_failed.tell(model, predicate=predicate, type=transition.name, event=event, error=error)
             return False
 
-    def _check_sent(self, owner: type, name: str, model: type) -> None:
-        """Whether the events of *model* tell of an attribute."""
+    def _check_sent(self, seen: Seen, model: type) -> None:
+        """Whether the events of *model* tell of an attribute, and can have those values of it."""
+        owner, name = seen.owner, seen.name
         if issubclass(owner, model) or issubclass(model, owner):
             nearer: Any = sa_inspect(owner if issubclass(owner, model) else model)
             found = [one for one in self._resources.examine(nearer).attributes if one.name == name]
             if any(one.sent for one in found):
+                self._check_values(seen, [one.column for one in found])
                 return
             why = f"is not sent ({', '.join(one.why for one in found)}), so no event tells of it: name it in include"
         else:
             why = f"is nothing of {model.__qualname__}, whose events are looked at"
         message = f"changed({owner.__qualname__}.{name}): {owner.__qualname__}.{name} {why}"
         raise ConfigurationError(message)
+
+    def _check_values(self, seen: Seen, columns: Iterable[ColumnElement[Any] | None]) -> None:
+        kinds = [column.type for column in columns if column is not None and isinstance(column.type, sa.Enum)]
+        for sent in filter(None, (enum_values(kind, self._encoding) for kind in kinds)):
+            for value in seen.values:
+                if value is not None and not any(_equal(one, value, self._encoding) for one in sent):
+                    where = f"{seen.owner.__qualname__}.{seen.name}"
+                    message = f"changed({where}) asks for {value!r}, which is never sent: write one of {_listed(sent)}"
+                    raise ConfigurationError(message)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(map(repr, values))
 
 
 def _holds(predicate: Predicate, event: Event, by: Encoding) -> bool:
@@ -223,8 +250,8 @@ def _holds(predicate: Predicate, event: Event, by: Encoding) -> bool:
     return said
 
 
-def _attributes(predicate: Predicate) -> frozenset[tuple[type, str]]:
-    return predicate.attributes if isinstance(predicate, Condition) else frozenset()
+def _seen(predicate: Predicate) -> tuple[Seen, ...]:
+    return predicate.seen if isinstance(predicate, Condition) else ()
 
 
 def _check_predicate(given: Any) -> None:

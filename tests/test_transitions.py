@@ -492,6 +492,12 @@ def test_what_cannot_be_declared_is_refused(install: Install, sessions: Sessions
     assert "Customer.api_key is not sent (secret name)" in refused(
         lambda: webhooks.event("customer.keyed", Customer)(~changed(Customer.api_key) | changed(Customer.email))
     )
+    for value in ("PAID", 1, Opaque):
+        condition = changed(Ticket.status, from_=Status.PENDING, to=None) & ~changed(Ticket.status, to=value)
+        assert refused(partial(webhooks.event("ticket.paid", Ticket), condition)) == (
+            f"changed(Ticket.status) asks for {value!r}, which is never sent: write one of 'pending', 'paid'"
+        )
+    webhooks.event("ticket.paid", Ticket)(changed(Ticket.status, from_="pending") | changed(Ticket.status, to="paid"))
     for no_attribute in (Order, "status", Order.customer, None):
         assert "name a column of a mapped class" in refused(partial(changed, no_attribute))
     assert refused(lambda: changed(Order.customer)).startswith("changed(Order.customer): name")

@@ -30,7 +30,7 @@ Beside it:
     trial        an example of an event, for one of them
     history      what came of events: what people look at, as it is `asked`
     resources    mapped classes as the outside sees them, and `subscriptions` to them; `filters` say which of
-                 their events, by `conditions`, and `audience` whom they may reach
+                 their events, by `conditions`, and `audience` whom they may reach; `unmet`, what can never come
     attributes   which of their attributes are sent: by `selection`, what install() says of
                  classes, and by `declared`, what `mappers`' classes say of themselves
     describe     all that, to be printed

@@ -37,7 +37,7 @@ from sqla_webhooks.domain import Domain
 from sqla_webhooks.encoding import Encoding, type_name
 from sqla_webhooks.endpoints import Effects, Endpoints
 from sqla_webhooks.enrich.latest import Latest
-from sqla_webhooks.enrich.run import Enrichment
+from sqla_webhooks.enrich.run import Enrichment, is_enriched
 from sqla_webhooks.enrolment import Enrolment
 from sqla_webhooks.history import Deliveries, Events
 from sqla_webhooks.outbox.database import Database
@@ -50,10 +50,11 @@ from sqla_webhooks.relay.thread import RelayThread
 from sqla_webhooks.relay.turn import Relay, Steps
 from sqla_webhooks.relay.upkeep import Upkeep
 from sqla_webhooks.resources import Resources
-from sqla_webhooks.tenants import Tenants, tell_unsaid
+from sqla_webhooks.tenants import Tenants
 from sqla_webhooks.terms import Rules
 from sqla_webhooks.transitions import Transitions
 from sqla_webhooks.trial import Trial
+from sqla_webhooks.unmet import Unmet
 from sqla_webhooks.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,13 @@ class Assembly:
             ),
             check_dialect=self._dialects.check_name,
             check_batch=self._dialects.check_batch,
-            tell_unsaid=partial(tell_unsaid, resources=self.resources, rule=self._settings.tenant),
+            tell_unmet=Unmet(
+                self.resources,
+                self._domain,
+                encoding=Encoding(self._settings.encoders),
+                is_enriched=partial(is_enriched, signals=(signals.enriching, self.enriching)),
+                ruled=self._settings.tenant is not None,
+            ).tell,
         )
         custody = Custody(
             self.vault,

@@ -23,7 +23,7 @@ instants can be.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -54,6 +54,18 @@ def ready(condition: Any) -> tuple[Test, ...]:
     """
     operators = condition if isinstance(condition, dict) else {"$eq": condition}
     return tuple(partial(_TESTS[operator], _operand(operator, given)) for operator, given in operators.items())
+
+
+def compared(condition: Any) -> Iterator[Any]:
+    """With what a condition that is right compares a value whole."""
+    for operator, given in (condition if isinstance(condition, dict) else {"$eq": condition}).items():
+        match operator:
+            case "$eq" | "$ne":
+                yield given
+            case "$in":
+                yield from given
+            case "$not":
+                yield from compared(given)
 
 
 def hold(tests: tuple[Test, ...], value: Any) -> bool:

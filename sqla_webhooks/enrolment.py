@@ -39,9 +39,7 @@ class Enrolment:
         """An endpoint as it is asked for, which stands nowhere yet."""
         now, values = self._clock.now(), self.rules.checked(asked, whole=True)
         self.rules.check_together(dialect=values["dialect"], batch=values["batch"])
-        if reach["tenant"] is not None:
-            self.rules.tell_unsaid(values["events"])
-        return NewEndpoint(
+        new = NewEndpoint(
             id=endpoint_id(),
             enabled=True,
             created_at=now,
@@ -52,6 +50,8 @@ class Enrolment:
             **values,
             **reach,
         )
+        self.rules.tell_unmet(new)
+        return new
 
     def add(self, connection: Connection, new: NewEndpoint, *, headers: Mapping[str, str]) -> NewEndpoint:
         self.custody.check_vault(connection)
@@ -95,8 +95,8 @@ class Enrolment:
             self.custody.check_vault(connection)
         self.change(connection, id, **values)
         endpoint = self._written(connection, id, secret_may_not_do="dialect" in values)
-        if "events" in values and endpoint.tenant is not None:
-            self.rules.tell_unsaid(endpoint.events)
+        if "events" in values or "filter" in values:
+            self.rules.tell_unmet(endpoint)
         return endpoint
 
     def _written(self, connection: Connection, id: str, *, secret_may_not_do: bool) -> Endpoint:

@@ -118,6 +118,33 @@ def check(given: object) -> dict[str, Any]:
     return checked
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    What a filter asks of one path.
+
+    Attributes:
+        place: Where in the filter, for people.
+        values: With what it compares whole: of `$eq`, `$ne` and `$in`.
+    """
+
+    path: str
+    place: str
+    values: tuple[Any, ...]
+
+
+def asked(checked: Mapping[str, Any], at: _At = ()) -> Iterator[Asked]:
+    """What one that `check` or `read` has given asks, path by path."""
+    for key, given in checked.items():
+        if key == _OR:
+            for index, one in enumerate(given):
+                yield from asked(one, (*at, key, index))
+        elif key == _NOT:
+            yield from asked(given, (*at, key))
+        else:
+            yield Asked(key, _place((*at, key)), tuple(conditions.compared(given)))
+
+
 def written(checked: Mapping[str, Any]) -> str:
     """As text, to be stored: ASCII, which every database takes."""
     return json.dumps(checked, separators=(",", ":"))
@@ -286,9 +313,12 @@ def _refuse_word(at: _At, why: str, word: str, *, known: Collection[str]) -> NoR
 
 
 def _refuse(at: _At, problem: str) -> NoReturn:
-    place = "".join(f"[{_shown(step)}]" for step in at)
-    message = f"filter{place} {problem}"
+    message = f"{_place(at)} {problem}"
     raise InvalidFilter(message)
+
+
+def _place(at: _At) -> str:
+    return "".join(("filter", *(f"[{_shown(step)}]" for step in at)))
 
 
 def _shown(given: Any) -> str:

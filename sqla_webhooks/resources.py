@@ -124,12 +124,12 @@ class Resources:
 
     def names(self) -> frozenset[str]:
         """Every resource captured, of the classes mapped so far in this process."""
-        return frozenset(shape.resource for shape in self._all())
+        return frozenset(shape.resource for shape in self.all())
 
     def never(self) -> frozenset[str]:
         """The event types of these resources that there are not, since their operations are left out."""
         every, some = set(), set()
-        for one in map(self.standing, (shape.mapper for shape in self._all())):
+        for one in map(self.standing, (shape.mapper for shape in self.all())):
             every |= {f"{one.resource}.{operation.verb}" for operation in CHANGES}
             some |= {f"{one.resource}.{operation.verb}" for operation in one.operations}
         return frozenset(every - some)
@@ -150,11 +150,11 @@ class Resources:
 
     def mapper(self, resource: str, table: str) -> Mapper[Any] | None:
         """The mapper behind a resource, if this process maps it."""
-        return next((one.mapper for one in self._all() if (one.resource, one.table) == (resource, table)), None)
+        return next((one.mapper for one in self.all() if (one.resource, one.table) == (resource, table)), None)
 
     def shapes(self, resource: str, table: str) -> tuple[Shape, ...]:
         """Of every class of this process that is captured as that resource of that table; mostly one."""
-        return tuple(one for one in self._all() if (one.resource, one.table) == (resource, table))
+        return tuple(one for one in self.all() if (one.resource, one.table) == (resource, table))
 
     def says_tenant(self, mapper: Mapper[Any]) -> bool:
         """Whether a class itself says whose its rows are."""
@@ -167,7 +167,7 @@ class Resources:
     def tenants_said(self) -> dict[str, bool]:
         """Of every resource captured, whether any class behind it says whose its rows are."""
         said: dict[str, bool] = {}
-        for shape in self._all():
+        for shape in self.all():
             said[shape.resource] = said.get(shape.resource, False) or self.says_tenant(shape.mapper)
         return said
 
@@ -211,7 +211,8 @@ class Resources:
         operations = selection.operations(cls, said)
         return Standing(mapper, said, name, table_name(mapper), operations, why_not, bool(mistake))
 
-    def _all(self) -> list[Shape]:
+    def all(self) -> list[Shape]:
+        """That of every captured class, of those mapped so far in this process."""
         return [shape for mapper in mapped() if (shape := self.shape(mapper)) is not None]
 
     def _warn_of_namesakes(self, shape: Shape) -> None:

@@ -26,7 +26,6 @@ from sqla_webhooks.ids import event_id
 from sqla_webhooks.mappers import full_name
 from sqla_webhooks.resources import Resources, Shape
 from sqla_webhooks.stand_in import stand_in
-from sqla_webhooks.subscriptions import OF_ROWS, Patterns
 
 logger = logging.getLogger(__name__)
 
@@ -216,20 +215,6 @@ class Tenants:
             if one.error is not None:
                 self._report(_without_hidden(event), one.error)
                 return
-
-
-def tell_unsaid(patterns: Iterable[str], resources: Resources, *, rule: Rule | None) -> None:
-    """Log which of the patterns of a tenant's endpoint mean rows of which nobody says whose they are."""
-    said = {} if rule is not None else resources.tenants_said()
-    for pattern in patterns:
-        asked = Patterns.of([pattern])
-        meant = [one for one in said if any(asked.match(f"{one}.{verb}") for verb in OF_ROWS)]
-        if meant and not any(said[one] for one in meant):
-            logger.warning(
-                "an endpoint of a tenant asks for %r and gets no rows: nobody says whose those of %s are; say it in "
-                'the class, by __webhooks__ = {"tenant": "account_id"}, or by install(tenant=...)',
-                *(pattern, ", ".join(sorted(meant))),
-            )
 
 
 def _checked(found: Any, shape: Shape) -> str | None:

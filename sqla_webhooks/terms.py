@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 from sqla_webhooks import filters, given
 from sqla_webhooks.audience import Scope
 from sqla_webhooks.config import Several
+from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.errors import EndpointError
 
 #: What `update(rate_limit=...)` calls no limit, as None leaves it as it is.
@@ -46,14 +47,14 @@ class Rules:
 
     Attributes:
         check_batch: Whether a dialect takes batches of that many.
-        tell_unsaid: Told of the patterns of an endpoint of a tenant; logs those that can match no row of one.
+        tell_unmet: Told of an endpoint; logs what it asks for that can never come.
     """
 
     check_url: Callable[[str], str]
     check_events: Callable[[Iterable[str]], tuple[str, ...]]
     check_dialect: Callable[[Any], str]
     check_batch: Callable[[str, int], None]
-    tell_unsaid: Callable[[Iterable[str]], None]
+    tell_unmet: Callable[[Endpoint], None]
 
     def checked(self, terms: Terms, *, whole: bool = False) -> dict[str, Any]:
         """

@@ -84,18 +84,12 @@ class Enrichment:
                 by_class.setdefault((event.resource, event.table), []).append(place)
         for (resource, table), places in by_class.items():
             mapper = self._resources.mapper(resource, table)
-            receivers = [] if mapper is None else self._receivers(mapper)
+            receivers = [] if mapper is None else _receivers(mapper, self._signals)
             if mapper is not None and receivers:
                 done = self._enrich(mapper, receivers, cases=[cases[place] for place in places])
                 for place, case in zip(places, done, strict=True):
                     enriched[place] = case.event
         return enriched
-
-    def _receivers(self, mapper: Mapper[Any]) -> list[Receiver]:
-        """Base classes first, then in order of registration; each once."""
-        classes = [base.class_ for base in reversed(list(mapper.iterate_to_root()))]
-        found = [receiver for signal in self._signals for cls in classes for receiver in signal.receivers_in_order(cls)]
-        return list({id(receiver): receiver for receiver in found}.values())
 
     def _enrich(self, mapper: Mapper[Any], receivers: Sequence[Receiver], *, cases: Sequence[_Case]) -> list[_Case]:
         """
@@ -133,6 +127,18 @@ class Enrichment:
                 session, mapper, receivers=receivers, events=events, encoding=self._encoding, may_see=self._may_see
             )
             return [_run(receivers, case, rows=rows) for case in cases]
+
+
+def is_enriched(mapper: Mapper[Any], *, signals: Sequence[Signal]) -> bool:
+    """Whether an enricher that is connected to *signals* adds to the rows of a class."""
+    return bool(_receivers(mapper, signals))
+
+
+def _receivers(mapper: Mapper[Any], signals: Sequence[Signal]) -> list[Receiver]:
+    """Base classes first, then in order of registration; each once."""
+    classes = [base.class_ for base in reversed(list(mapper.iterate_to_root()))]
+    found = [receiver for signal in signals for cls in classes for receiver in signal.receivers_in_order(cls)]
+    return list({id(receiver): receiver for receiver in found}.values())
 
 
 def _run(receivers: Sequence[Receiver], case: _Case, *, rows: Rows) -> _Case:

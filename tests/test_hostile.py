@@ -31,10 +31,10 @@ from sqla_webhooks.delivery.request import Request
 from sqla_webhooks.delivery.send import SENTENCE, Sender
 
 #: Seconds that a request has to a receiver that takes all of them, and to another: a busy machine reads slowly.
-SHORT, LONG = 0.4, 2.0
+SHORT, LONG = 0.4, 4.0
 
 #: Seconds for a connection, and what a busy machine may add at the end.
-CONNECT_TIMEOUT, LEEWAY = 0.3, 0.5
+CONNECT_TIMEOUT, LEEWAY = 0.3, 2.0
 
 #: Bytes that a request may take, whatever its receiver does.
 MOST_MEMORY = 1024 * 1024
@@ -88,8 +88,8 @@ def cost_of(request: Request, *, by: Sender) -> Cost:
 
 def meet(beast: Beast, *, tls: ssl.SSLContext | None) -> None:
     """Send it a request, and another one to what stands in its place afterwards."""
-    timeout = SHORT if beast.outcome == "timeout" else LONG
-    sender = Sender(LOOPBACK, connect_timeout=CONNECT_TIMEOUT, timeout=timeout, clock=SystemClock())
+    connect_timeout, timeout = (CONNECT_TIMEOUT, SHORT) if beast.outcome == "timeout" else (LONG, LONG)
+    sender = Sender(LOOPBACK, connect_timeout=connect_timeout, timeout=timeout, clock=SystemClock())
     with closing(sender), Cage(beast, tls=tls) as cage:
         cost = cost_of(request_for(cage.url, beast.payload), by=sender)
         after = cost_of(request_for(cage.url, number=2), by=sender)

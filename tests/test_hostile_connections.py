@@ -21,7 +21,7 @@ from sqla_webhooks.delivery.send import Sender
 from sqla_webhooks.errors import ConnectFailed, InvalidAnswer, TimedOut
 
 #: Seconds: for a connection, for a request, and what a busy machine may add.
-CONNECT_TIMEOUT, TIMEOUT, LEEWAY = 0.4, 5.0, 0.5
+CONNECT_TIMEOUT, TIMEOUT, LEEWAY = 0.4, 5.0, 2.0
 
 NAME = "hooks.partner.example"
 

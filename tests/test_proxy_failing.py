@@ -18,7 +18,7 @@ from sqla_webhooks.errors import ConnectFailed, DeliveryError, TimedOut
 #: Seconds that a request may take, and its connection.
 TIMEOUT, CONNECT_TIMEOUT = 1.0, 0.5
 #: How much later a busy machine may notice.
-LATE = 0.5
+LATE = 2.0
 
 
 def says_slowly(beginning: bytes, *more: bytes) -> Server:

@@ -74,7 +74,7 @@ def database_named(name: str, directory: Path) -> Iterator[Database]:
         yield Database(name, make_url(f"sqlite:///{directory / 'app.db'}"))
     elif name == "postgresql":
         with made_on(_postgresql()) as url:
-            yield Database(name, url, {"options": "-c lock_timeout=100"})
+            yield Database(name, url, {"options": "-c lock_timeout=300"})
     else:
         with made_on(_mariadb() if name == "mariadb" else _mysql()) as url:
             # Not 0, with which SKIP LOCKED fails where it should skip.

@@ -38,8 +38,8 @@ second := tests/test_[!a-h]*.py
 test: $(SA21)/.test $(SA20)/.test $(LOWEST)/.test
 	$(call install-afresh,$(SA20))
 	$(call install-afresh,$(LOWEST))
-	$(MAKE) TOGETHER=yes --jobs=2 --keep-going $(SYNC) lint run-sqlalchemy21-first run-sqlalchemy20-first run-lowest-first \
-		run-sqlalchemy21-second run-lowest-second run-sqlalchemy20-second run-stress
+	$(MAKE) TOGETHER=yes --jobs=2 --keep-going $(SYNC) run-sqlalchemy21-first run-sqlalchemy20-first run-sqlalchemy21-second \
+		run-lowest-first run-sqlalchemy20-second run-stress run-lowest-second lint
 
 lint: $(SA21)/.test
 	$(SA21)/bin/ruff check

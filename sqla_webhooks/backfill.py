@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -31,6 +31,7 @@ from sqla_webhooks.outbox.backfills import Asked, Job, Kind, Place
 from sqla_webhooks.outbox.database import Database, on_database
 from sqla_webhooks.outbox.deadlock import outlive
 from sqla_webhooks.outbox.write import write
+from sqla_webhooks.outbox.writers import OLD, writers
 from sqla_webhooks.progress import Progress, Report
 from sqla_webhooks.resources import Resources
 from sqla_webhooks.throttle import Limits, Patience, Throttle
@@ -114,7 +115,7 @@ class Backfills:
                 backfills.check_endpoint(connection, wanted.endpoint)
             job = backfills.find(connection, wanted.name)
         if job is None or job.finished:
-            self._wait_until_known()
+            self._wait_until_known({table.name for one in rows for table in one.tables})
             with self._database.read(theirs=True) as connection:
                 total = sum(one.count(connection) for one in rows)
             with self._database.write() as connection:
@@ -122,10 +123,24 @@ class Backfills:
                 job = backfills.find(connection, wanted.name)
         return _checked(job, wanted)
 
-    def _wait_until_known(self) -> None:
-        """Until every process captures for the endpoints that there are: a change of now may be told by nobody yet."""
-        if not self._database.in_memory and self._settings.capture != "all":
-            self._clock.wait(threading.Event(), subscribed.FRESH)
+    def _wait_until_known(self, tables: Collection[str]) -> None:
+        """
+        Until every process captures for the endpoints that there are, and what was written before that has committed.
+
+        Else what a transaction inserts now, and commits when its place was passed, would be told by nobody.
+        """
+        if self._database.in_memory or self._settings.capture == "all":
+            return
+        self._clock.wait(threading.Event(), subscribed.FRESH + OLD)
+        patience = Patience(self._clock, _OPEN, glance=3 * OLD)
+        left = self._writers(tables)
+        while left:
+            patience.wait(left)
+            left &= self._writers(tables)
+
+    def _writers(self, tables: Collection[str]) -> frozenset[str]:
+        with self._database.read() as connection:
+            return writers(connection, tables)
 
     def _throttle(
         self, rows: Iterable[Kind], *, endpoint: str | None, page: int, waiting: int | None
@@ -138,6 +153,10 @@ class Backfills:
         return Throttle(self._database, limits, clock=self._clock, types=types, endpoint=endpoint)
 
 
+_OPEN = (
+    "a backfill waits for transactions that had written to its tables before it began, and are open for a minute: are "
+    "they still at work?"
+)
 _HELD = "a backfill waits for rows that another transaction holds, and has held for a minute: is it still at work?"
 
 

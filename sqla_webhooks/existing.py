@@ -19,6 +19,7 @@ from sqlalchemy import (
     Dialect,
     Enum,
     Select,
+    Table,
     and_,
     cast,
     func,
@@ -52,6 +53,11 @@ class Existing:
     shape: Shape
     kind: Where = ()
     where: Where = ()
+
+    @property
+    def tables(self) -> list[Table]:
+        """Where its rows stand."""
+        return [one for one in self.shape.mapper.tables if isinstance(one, Table)]
 
     def count(self, connection: Connection) -> int:
         """How many there are."""

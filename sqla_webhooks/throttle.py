@@ -21,10 +21,16 @@ PATIENCE = 60.0
 
 
 class Patience:
-    """Waits a moment, and says so once if nothing has moved for long. In the caller's thread."""
+    """
+    Waits a moment, and says so once if nothing has moved for long. In the caller's thread.
 
-    def __init__(self, clock: Clock, complaint: str) -> None:
+    Args:
+        glance: Seconds between two looks.
+    """
+
+    def __init__(self, clock: Clock, complaint: str, *, glance: float = GLANCE) -> None:
         self._clock = clock
+        self._glance = glance
         self._complaint = complaint
         self._never = threading.Event()
         self._since: float | None = None
@@ -48,7 +54,7 @@ class Patience:
         elif now - self._since >= PATIENCE and not self._told:
             self._told = True
             logger.warning(self._complaint)
-        self._clock.wait(self._never, GLANCE)
+        self._clock.wait(self._never, self._glance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -590,9 +590,9 @@ def test_in_memory_nobody_can_relay_meanwhile_and_nothing_is_waited_for(
     assert len(receiver.received) == 5
 
 
-@pytest.mark.parametrize(("capture", "seconds"), [("subscribed", 1), ("all", 0)])
+@pytest.mark.parametrize(("capture", "seconds"), [("subscribed", 1.1), ("all", 0)])
 def test_it_begins_when_every_process_knows_of_the_endpoints(
-    install: Install, sessions: Sessions, clock: MovedClock, receiver: Receiver, capture: str, seconds: int
+    install: Install, sessions: Sessions, clock: MovedClock, receiver: Receiver, capture: str, seconds: float
 ) -> None:
     put(sessions, "a", "b")
     webhooks = install(sessions, deliver=False, clock=clock, capture=capture)

@@ -3,7 +3,8 @@ Every SQL statement on our tables, one module for each step that needs some.
 
 The door:
 
-    database    short transactions on the application's engine; `bridge`, the way to an async driver
+    database    short transactions on the application's engine; `bridge`, the way to an async driver; `sizes`, what
+                one statement may carry
     gate        on a SQLite file, who may be in one: the application before us; `guard` hears of its transactions
     deadlock    transactions that have given way are made again
 
@@ -22,7 +23,8 @@ The relay's steps:
     queue       which delivery of a row is due: the head of its queue
     lanes       for whom there is something to send
     release     what need not wait for its retry, since its endpoint was enabled
-    claim       deliveries that are due, by lease; `turnstile`, how many of an endpoint's; `destinations`, where they go
+    claim       deliveries that are due, by lease; `turnstile`, how many of an endpoint's; `bundle`, how many in
+                a request; `destinations`, where they go
     record      what came of them; `health`, what that says of their endpoints
     retire      an endpoint is disabled, since it is gone or did nothing but fail
 
@@ -38,4 +40,10 @@ For people:
     reopen      deliveries are retried and cancelled
     replay      events are given to an endpoint again, or for the first time
     reseal      secrets and headers are encrypted by another key
+    trial       an example is sent to one endpoint
+
+For a backfill:
+
+    backfills   how far it has come, and how much of it waits
+    writers     who is at work on the application's own tables
 """

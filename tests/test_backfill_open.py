@@ -6,13 +6,14 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
-from support.databases import Database
+from support.databases import Database, database_named
 from support.local import Install
 from support.receiver import Receiver
 from support.shop import Base, Customer, Order, Product, put
@@ -78,10 +79,10 @@ def seen(engine: Engine, count: int = 1) -> None:
     """Wait until the database shows that many transactions to whoever asks: InnoDB's answer may be old."""
     for _ in range(100):
         with engine.connect() as connection:
-            if len(writers(connection, ["product", "customer"])) >= count:
+            if len(writers(connection, ["product", "customer"])) == count:
                 return
         pause()
-    pytest.fail(f"there are no {count} transactions")
+    pytest.fail(f"there are not {count} transactions")
 
 
 def told(receiver: Receiver) -> list[str]:
@@ -143,13 +144,14 @@ def test_who_begins_later_is_captured_and_not_waited_for(
 
 
 def test_who_only_reads_is_not_waited_for(
-    webhooks: Webhooks, sessions: Sessions, clock: WaitedFor, receiver: Receiver
+    webhooks: Webhooks, sessions: Sessions, engine: Engine, clock: WaitedFor, receiver: Receiver
 ) -> None:
     with sessions() as reading, sessions() as locking:
         reading.get_one(Product, "b")
         webhooks.endpoints.create(receiver.url(), events=["*"])
         locking.get_one(Customer, put_customer(sessions), with_for_update=True)
         clock.then = [reading.rollback, locking.rollback]
+        seen(engine, 0)
         assert webhooks.backfill(Product, waiting=None) == Progress(2, 2)
         assert reading.in_transaction()
         assert locking.in_transaction()
@@ -178,6 +180,27 @@ def test_on_postgresql_who_writes_to_other_tables_is_not_waited_for(
         seen(engine)
         webhooks.backfill(Order, waiting=None)
         assert session.in_transaction() is (database.name == "postgresql")
+
+
+def test_who_writes_to_another_database_is_not_waited_for(
+    database: Database,
+    webhooks: Webhooks,
+    engine: Engine,
+    clock: WaitedFor,
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    webhooks.endpoints.create(receiver.url(), events=["*"])
+    with database_named(database.name, tmp_path) as other, other.patient.engine() as elsewhere:
+        Base.metadata.create_all(elsewhere)
+        with Session(elsewhere) as session:
+            session.add(Product(sku="a"))
+            session.flush()
+            clock.then = [session.commit]
+            seen(elsewhere)
+            seen(engine, 0)
+            assert webhooks.backfill(Product, waiting=None) == Progress(2, 2)
+            assert session.in_transaction()
 
 
 def test_who_has_all_captured_waits_for_nobody(

@@ -28,8 +28,13 @@ _POSTGRESQL = text("""
     AND held.mode = 'RowExclusiveLock' AND named.relname IN :tables
 """).bindparams(bindparam("tables", expanding=True))
 
-# It does not say which tables.
-_MYSQL = text("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_rows_modified > 0")
+# It does not say which tables, only in which database a connection is.
+_MYSQL = text("""
+    SELECT trx_id
+    FROM information_schema.innodb_trx
+    JOIN information_schema.processlist AS connections ON connections.id = trx_mysql_thread_id
+    WHERE trx_rows_modified > 0 AND connections.db <=> DATABASE()
+""")
 _MAY_NOT = 1227
 
 
@@ -37,9 +42,11 @@ def writers(connection: Connection, tables: Collection[str]) -> frozenset[str]:
     """
     The open transactions that have written to any of *tables*, by what the database calls them.
 
-    On MySQL and MariaDB those that have written to any table at all; without
-    the privilege PROCESS they are not told, and there are none. On SQLite
-    nobody writes beside another: whoever asks, and then writes, has waited.
+    On MySQL and MariaDB those that have written to any table, on connections
+    to this database, so none that is prepared and has lost its connection;
+    without the privilege PROCESS they are not told, and there are none. On
+    SQLite nobody writes beside another: whoever asks, and then writes, has
+    waited.
 
     Args:
         tables: Their names, without a schema.

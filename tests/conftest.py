@@ -16,7 +16,7 @@ from support.databases import NAMES, Database, database_named
 from support.local import LOCAL, Install
 from support.network import Connects, Resolver, Send, Senders
 from support.receiver import Receiver
-from support.shop import put, shop_at
+from support.shop import Base, put, shop_at
 from support.threads import Gate, opened
 
 import sqla_webhooks
@@ -62,6 +62,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     """An empty database: SQLite, PostgreSQL and MariaDB in turn."""
     with database_named(request.param, tmp_path) as database:
         yield database
+
+
+@pytest.fixture
+def patient_engine(database: Database) -> Iterator[Engine]:
+    """The shop's tables in a `database` where who meets another's lock waits for it."""
+    with database.patient.engine() as engine:
+        Base.metadata.create_all(engine)
+        yield engine
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,8 @@ def clock() -> WaitedFor:
 
 
 @pytest.fixture
-def engine(database: Database) -> Iterator[Engine]:
-    with database.patient.engine() as engine:
-        Base.metadata.create_all(engine)
-        yield engine
+def engine(patient_engine: Engine) -> Engine:
+    return patient_engine
 
 
 @pytest.fixture

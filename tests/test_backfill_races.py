@@ -19,7 +19,7 @@ from support.databases import Database
 from support.interleaving import commit_held, reached, running, statement_held, waits
 from support.local import Install
 from support.receiver import PATIENCE
-from support.shop import Base, Customer, Order, Product, put
+from support.shop import Customer, Order, Product, put
 from support.threads import aside, until
 from support.told import Told
 
@@ -35,11 +35,8 @@ READS = "product.details AS details"
 
 
 @pytest.fixture
-def engine(database: Database) -> Iterator[Engine]:
-    """Where who meets another's lock waits for it."""
-    with database.patient.engine() as engine:
-        Base.metadata.create_all(engine)
-        yield engine
+def engine(patient_engine: Engine) -> Engine:
+    return patient_engine
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,11 +13,10 @@ from cryptography.fernet import Fernet, MultiFernet
 from sqlalchemy import Engine, inspect, select, update
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
-from support.databases import Database
 from support.heard import heard
 from support.local import Install
 from support.receiver import Receiver
-from support.shop import Base, put
+from support.shop import put
 from support.statements import statements
 
 from sqla_webhooks import (
@@ -46,10 +45,8 @@ By = Callable[..., Webhooks]
 
 
 @pytest.fixture
-def engine(database: Database) -> Iterator[Engine]:
-    with database.patient.engine() as engine:
-        Base.metadata.create_all(engine)
-        yield engine
+def engine(patient_engine: Engine) -> Engine:
+    return patient_engine
 
 
 @pytest.fixture

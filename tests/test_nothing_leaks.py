@@ -14,10 +14,9 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from support.clock import MovedClock
-from support.databases import Database
 from support.local import Install
 from support.receiver import Receiver, Reply
-from support.shop import Base, put
+from support.shop import put
 
 from sqla_webhooks import EndpointError, Webhooks, WebhooksError, models, signals
 from sqla_webhooks.signals import Signal
@@ -29,10 +28,8 @@ OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 
 @pytest.fixture
-def engine(database: Database) -> Iterator[Engine]:
-    with database.patient.engine() as engine:
-        Base.metadata.create_all(engine)
-        yield engine
+def engine(patient_engine: Engine) -> Engine:
+    return patient_engine
 
 
 class Shown:

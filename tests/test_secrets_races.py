@@ -7,7 +7,7 @@ the locks let it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from support.databases import Database
 from support.interleaving import commit_held, running, statement_held
 from support.local import Install
 from support.receiver import Receiver
-from support.shop import Base, put
+from support.shop import put
 from support.threads import aside
 
 from sqla_webhooks import NewEndpoint, NotFound, Reencrypted, Webhooks, models
@@ -34,11 +34,8 @@ OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 
 @pytest.fixture
-def engine(database: Database) -> Iterator[Engine]:
-    """Where who meets another's lock waits for it."""
-    with database.patient.engine() as engine:
-        Base.metadata.create_all(engine)
-        yield engine
+def engine(patient_engine: Engine) -> Engine:
+    return patient_engine
 
 
 @pytest.fixture

@@ -94,8 +94,7 @@ class Recording:
 
     def _drop(self, claims: Sequence[Claim], *, now: datetime) -> None:
         with self._database.write() as connection:
-            held = _lock_ours(connection, claims)
-            dropped = [one for one in claims if (one.delivery_id, one.token) in held]
+            dropped = _still_ours(connection, claims)
             self._finish(connection, dropped, state=DeliveryState.CANCELLED, now=now, attempted=False)
             come_back(connection, dropped, now=now)
 
@@ -110,8 +109,7 @@ class Recording:
 
     def _give_back(self, claims: Sequence[Claim], *, now: datetime) -> None:
         with self._database.write() as connection:
-            held = _lock_ours(connection, claims)
-            unsent = [one for one in claims if (one.delivery_id, one.token) in held]
+            unsent = _still_ours(connection, claims)
             numbers = sorted(one.delivery_id for one in unsent)
             due = update(_delivery).where(_delivery.c.id.in_(numbers)).values(lease_token=None, next_attempt_at=now)
             connection.execute(due)
@@ -163,6 +161,12 @@ class Recording:
         if self._publication.is_wanted(operational.DEAD):
             events = [operational.dead(one, now=now) for one in dead]
             self._publication.insert(connection, [Message(one, self._render(one)) for one in events], now=now)
+
+
+def _still_ours(connection: Connection, claims: Sequence[Claim]) -> list[Claim]:
+    """Those of them that are, locked."""
+    held = _lock_ours(connection, claims)
+    return [one for one in claims if (one.delivery_id, one.token) in held]
 
 
 def _lock_ours(connection: Connection, claims: Sequence[Claim]) -> Collection[tuple[int, str]]:

@@ -72,6 +72,10 @@ class Patterns:
         resource, _, verb = event_type.partition(".")
         return self.everything or resource in self.resources or verb in self.verbs or event_type in self.types
 
+    def match_rows(self, resource: str) -> bool:
+        """Whether any event is asked for that rows of *resource* tell."""
+        return any(self.match(f"{resource}.{verb}") for verb in OF_ROWS)
+
     def want(self, resource: str) -> bool:
         """
         Whether any event of a change of *resource* is asked for.

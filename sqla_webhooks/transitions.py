@@ -226,13 +226,9 @@ class Transitions:
         for sent in filter(None, (enum_values(kind, self._encoding) for kind in kinds)):
             for value in seen.values:
                 if value is not None and not any(_equal(one, value, self._encoding) for one in sent):
-                    where = f"{seen.owner.__qualname__}.{seen.name}"
-                    message = f"changed({where}) asks for {value!r}, which is never sent: write one of {_listed(sent)}"
+                    where, known = f"{seen.owner.__qualname__}.{seen.name}", ", ".join(map(repr, sent))
+                    message = f"changed({where}) asks for {value!r}, which is never sent: write one of {known}"
                     raise ConfigurationError(message)
-
-
-def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(map(repr, values))
 
 
 def _holds(predicate: Predicate, event: Event, by: Encoding) -> bool:

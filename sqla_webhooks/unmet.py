@@ -21,7 +21,7 @@ from sqla_webhooks.destination import Endpoint
 from sqla_webhooks.encoding import Encoding
 from sqla_webhooks.resources import Resources, Shape
 from sqla_webhooks.schema import enum_values
-from sqla_webhooks.subscriptions import OF_ROWS, Patterns
+from sqla_webhooks.subscriptions import Patterns
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Unmet:
         said = self.resources.tenants_said()
         for pattern in patterns:
             asked = Patterns.of([pattern])
-            meant = [one for one in said if any(asked.match(f"{one}.{verb}") for verb in OF_ROWS)]
+            meant = [one for one in said if asked.match_rows(one)]
             if meant and not any(said[one] for one in meant):
                 logger.warning(
                     "an endpoint of a tenant asks for %r and gets no rows: nobody says whose those of %s are; say it "
@@ -85,11 +85,7 @@ class Unmet:
 
     def _shapes(self, patterns: Patterns) -> list[Shape]:
         """Of the rows that are asked for; none, if it is not known here all that their events may have."""
-        shapes = [
-            shape
-            for shape in self.resources.all()
-            if any(patterns.match(f"{shape.resource}.{verb}") for verb in OF_ROWS)
-        ]
+        shapes = [shape for shape in self.resources.all() if patterns.match_rows(shape.resource)]
         # The data of a domain event is the application's.
         unknown = any(map(patterns.match, self.domain)) or any(self.is_enriched(shape.mapper) for shape in shapes)
         return [] if unknown else shapes
